@@ -1,0 +1,168 @@
+package assign
+
+import (
+	"cmp"
+	"sync"
+
+	"github.com/tidwall/btree"
+
+	"github.com/conclave-rtc/conclave/fsm"
+)
+
+// Index keeps the nodes that may be chosen in the order in which they are preferred, so that a
+// choice looks at a handful of them at any size of the fleet. It follows the state machine on
+// every replica, so that a new leader has it at once. Beyond the state it knows what this leader
+// is placing right now, and which nodes it has set aside. It implements fsm.Observer.
+type Index struct {
+	mu    sync.Mutex
+	nodes map[nodeKey]*candidate
+	pools map[poolKey]map[string]*btree.BTreeG[ranked] // by zone
+}
+
+type nodeKey struct {
+	kind fsm.Kind
+	id   string
+}
+
+type poolKey struct {
+	kind   fsm.Kind
+	region string
+}
+
+// candidate is a node with what only this replica knows of it.
+type candidate struct {
+	node *fsm.Node
+	// pending are meetings that are being placed on the node and not committed yet.
+	pending uint32
+	// aside is the node's HeardIndex when it was set aside: it stays so until it is heard again.
+	aside uint64
+	// rank is its place in its zone's tree; nil while it is not to be chosen.
+	rank *ranked
+}
+
+// ranked orders candidates: by load, then the most recent report, then id.
+type ranked struct {
+	load         float64
+	lastReportMs int64
+	id           string
+	candidate    *candidate
+}
+
+func (r ranked) less(o ranked) bool {
+	return cmp.Or(
+		cmp.Compare(r.load, o.load),
+		cmp.Compare(o.lastReportMs, r.lastReportMs),
+		cmp.Compare(r.id, o.id)) < 0
+}
+
+// NewIndex returns an empty index.
+func NewIndex() *Index {
+	x := &Index{nodes: make(map[nodeKey]*candidate)}
+	x.clear()
+	return x
+}
+
+func (x *Index) clear() {
+	x.pools = make(map[poolKey]map[string]*btree.BTreeG[ranked])
+}
+
+// NodeChanged implements fsm.Observer.
+func (x *Index) NodeChanged(n *fsm.Node) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.put(n)
+}
+
+// Reset implements fsm.Observer: the state was replaced by a snapshot. What is pending stays
+// pending.
+func (x *Index) Reset(s *fsm.State) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.clear()
+	for _, c := range x.nodes {
+		c.node, c.rank = nil, nil
+	}
+	for _, kind := range []fsm.Kind{fsm.MediaHandler, fsm.MeetingController} {
+		s.Nodes(kind, "", func(n *fsm.Node) bool {
+			x.put(n)
+			return true
+		})
+	}
+}
+
+func (x *Index) put(n *fsm.Node) {
+	key := nodeKey{n.Kind, n.ID}
+	c := x.nodes[key]
+	if c == nil {
+		c = new(candidate)
+		x.nodes[key] = c
+	}
+	x.unrank(c)
+	c.node = n
+	x.rank(c)
+}
+
+// rank puts a candidate where it belongs now, or nowhere.
+func (x *Index) rank(c *candidate) {
+	n := c.node
+	if n == nil || !n.Selectable() || c.aside == n.HeardIndex {
+		return
+	}
+	c.rank = &ranked{n.Load(c.pending), n.LastReportMs, n.ID, c}
+	x.zone(n).Set(*c.rank)
+}
+
+func (x *Index) unrank(c *candidate) {
+	if c.rank != nil {
+		x.zone(c.node).Delete(*c.rank)
+		c.rank = nil
+	}
+}
+
+func (x *Index) zone(n *fsm.Node) *btree.BTreeG[ranked] {
+	key := poolKey{n.Kind, n.Region}
+	zones := x.pools[key]
+	if zones == nil {
+		zones = make(map[string]*btree.BTreeG[ranked])
+		x.pools[key] = zones
+	}
+	tree := zones[n.Zone]
+	if tree == nil {
+		tree = btree.NewBTreeGOptions(ranked.less, btree.Options{NoLocks: true})
+		zones[n.Zone] = tree
+	}
+	return tree
+}
+
+// update changes what only this replica knows of a node, and ranks it again.
+func (x *Index) update(kind fsm.Kind, id string, change func(*candidate)) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if c := x.nodes[nodeKey{kind, id}]; c != nil {
+		x.unrank(c)
+		change(c)
+		x.rank(c)
+	}
+}
+
+// SetAside hides a node from choices until its next report or registration after the one that
+// the caller knew it by.
+func (x *Index) SetAside(n *fsm.Node) {
+	x.update(n.Kind, n.ID, func(c *candidate) { c.aside = n.HeardIndex })
+}
+
+// Done ends what Choose reserved on a node: the meeting is committed, and counted in the state,
+// or will not be.
+func (x *Index) Done(n *fsm.Node) {
+	x.update(n.Kind, n.ID, func(c *candidate) { c.pending-- })
+}
+
+// Pending is how many meetings are being placed on a node and not committed yet.
+func (x *Index) Pending(kind fsm.Kind, id string) uint32 {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if c := x.nodes[nodeKey{kind, id}]; c != nil {
+		return c.pending
+	}
+	return 0
+}

@@ -1,0 +1,186 @@
+package assign
+
+import (
+	"container/list"
+	"context"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/conclave-rtc/conclave/fsm"
+	commandv1 "github.com/conclave-rtc/conclave/proto/command/v1"
+	"github.com/conclave-rtc/conclave/raftnode"
+)
+
+// silence finds nodes, of both kinds, that have not reported for too long. It belongs to one
+// leadership. It measures by this leader's monotonic clock, from the moment this leader received
+// the last report: wall clocks of other machines have no part in it. Everyone begins with a full
+// period of grace, and has one again after a gap in this leader's own time, when reports could
+// not have been received.
+type silence struct {
+	after time.Duration
+	log   hclog.Logger
+	node  Log
+
+	mu    sync.Mutex
+	order *list.List // of *heard, the longest silent first
+	nodes map[nodeKey]*list.Element
+	// grace is the earliest moment that silence is counted from.
+	grace time.Time
+}
+
+type heard struct {
+	key nodeKey
+	at  time.Time
+}
+
+// maxMarking bounds how many nodes are marked at once.
+const maxMarking = 256
+
+func newSilence(node Log, after time.Duration, log hclog.Logger) *silence {
+	return &silence{
+		after: after,
+		log:   log,
+		node:  node,
+		order: list.New(),
+		nodes: make(map[nodeKey]*list.Element),
+		grace: time.Now(),
+	}
+}
+
+// heard notes that a report or registration of a node was received just now.
+func (s *silence) heard(kind fsm.Kind, id string) {
+	key := nodeKey{kind, id}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if e, ok := s.nodes[key]; ok {
+		e.Value.(*heard).at = time.Now()
+		s.order.MoveToBack(e)
+		return
+	}
+	s.nodes[key] = s.order.PushBack(&heard{key, time.Now()})
+}
+
+// run sweeps until the leadership ends.
+func (s *silence) run(ctx context.Context) {
+	s.watchKnown()
+	interval := min(time.Second, s.after/10)
+	ticker := time.NewTicker(interval)
+	defer ticker.Stop()
+	for last := time.Now(); ; last = time.Now() {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		if gap := time.Since(last); gap > interval+s.after/10 {
+			s.log.Warn("this leader was paused; silence is counted anew", "gap", gap)
+			s.mu.Lock()
+			s.grace = time.Now()
+			s.mu.Unlock()
+		}
+		s.sweep(ctx)
+	}
+}
+
+// watchKnown begins to watch the nodes that the state knows: those that never report again must
+// be found too.
+func (s *silence) watchKnown() {
+	state := s.node.Machine().Snapshot()
+	for _, kind := range []fsm.Kind{fsm.MediaHandler, fsm.MeetingController} {
+		state.Nodes(kind, "", func(n *fsm.Node) bool {
+			key := nodeKey{kind, n.ID}
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			if _, ok := s.nodes[key]; !ok {
+				s.nodes[key] = s.order.PushFront(&heard{key, s.grace})
+			}
+			return true
+		})
+	}
+}
+
+// sweep marks those who are silent too long.
+func (s *silence) sweep(ctx context.Context) {
+	var marking errgroup.Group
+	marking.SetLimit(maxMarking)
+	for {
+		key, ok := s.next()
+		if !ok {
+			break
+		}
+		// What is read here is named in the command. A report that is received later
+		// changes it, if it commits first, and then wins.
+		var node *fsm.Node
+		s.node.Machine().View(func(state *fsm.State) { node = state.Node(key.kind, key.id) })
+		if node == nil || node.Health == fsm.Unhealthy || !s.forget(key) {
+			s.forget(key)
+			continue
+		}
+		marking.Go(func() error {
+			s.mark(ctx, node)
+			return nil
+		})
+	}
+	_ = marking.Wait() // mark has no error to return
+}
+
+// next returns the longest silent node, if it is silent too long.
+func (s *silence) next() (nodeKey, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	front := s.order.Front()
+	if front == nil || !s.silent(front.Value.(*heard)) {
+		return nodeKey{}, false
+	}
+	return front.Value.(*heard).key, true
+}
+
+func (s *silence) silent(h *heard) bool {
+	since := h.at
+	if since.Before(s.grace) {
+		since = s.grace
+	}
+	return time.Since(since) >= s.after
+}
+
+// forget stops watching a node that is still silent, until it is heard again.
+func (s *silence) forget(key nodeKey) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e, ok := s.nodes[key]
+	if !ok || !s.silent(e.Value.(*heard)) {
+		return false
+	}
+	s.order.Remove(e)
+	delete(s.nodes, key)
+	return true
+}
+
+// mark commits that a node is stale, unless it is heard meanwhile.
+func (s *silence) mark(ctx context.Context, n *fsm.Node) {
+	r, err := s.node.Propose(ctx, raftnode.Bulk, &commandv1.Command{Op: &commandv1.Command_MarkStale{
+		MarkStale: &commandv1.MarkStale{Kind: n.Kind, Id: n.ID, HeardIndex: n.HeardIndex},
+	}})
+	switch {
+	case err != nil:
+		// Not marked, or not known to be: look at it again after another period.
+		s.heard(n.Kind, n.ID)
+		if ctx.Err() == nil {
+			s.log.Warn("could not mark a silent node", "node", n.ID, "error", err)
+		}
+	case r.Outcome == fsm.Applied:
+		s.log.Info("node is stale", "kind", kindName(n.Kind), "node", n.ID, "region", n.Region,
+			"was", n.Health, "silent_for", s.after, "index", r.Index)
+	}
+}
+
+func kindName(k fsm.Kind) string {
+	if k == fsm.MediaHandler {
+		return "media handler"
+	}
+	return "meeting controller"
+}

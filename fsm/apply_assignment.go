@@ -1,0 +1,184 @@
+package fsm
+
+import (
+	commandv1 "github.com/conclave-rtc/conclave/proto/command/v1"
+)
+
+// assign makes an assignment live, if the meeting still stands as it did when the leader chose.
+func (a applier) assign(cmd *commandv1.Assign) Result {
+	key := MeetingKey{Region: cmd.Region, MeetingID: cmd.MeetingId}
+	live := a.LiveAssignment(key)
+	if live != nil && live.Token == cmd.FencingToken && live.MCID == cmd.McId {
+		return Result{Assignment: live} // the same entry again
+	}
+	// A token is good in the term it was drawn in only. A proposal that waited until its leader
+	// had lost and regained the lead must not commit: by then the MC may have been told to drop it.
+	if TokenTerm(cmd.FencingToken) != a.term ||
+		a.lastToken(key, live) >= cmd.FencingToken || !a.asExpected(live, cmd) {
+		return Result{Outcome: Conflict, Assignment: live}
+	}
+	if live != nil {
+		a.endLive(live, cmd.ReplaceReason)
+	}
+	next := a.newAssignment(key, cmd)
+	a.setLive(next)
+	a.place(next)
+	return Result{Assignment: next}
+}
+
+// asExpected compares what the leader read with what stands.
+func (a applier) asExpected(live *Assignment, cmd *commandv1.Assign) bool {
+	if live == nil {
+		return cmd.ExpectToken == 0
+	}
+	if live.Token != cmd.ExpectToken {
+		return false
+	}
+	mc := a.Node(MeetingController, live.MCID)
+	if mc == nil {
+		return true
+	}
+	return (cmd.ExpectMcIncarnation == 0 || cmd.ExpectMcIncarnation == mc.Incarnation) &&
+		(cmd.ExpectMcHeardIndex == 0 || cmd.ExpectMcHeardIndex == mc.HeardIndex)
+}
+
+// lastToken is the greatest token that a meeting is known to have had.
+func (s *State) lastToken(key MeetingKey, live *Assignment) uint64 {
+	if live != nil {
+		return live.Token
+	}
+	if last := s.LastEnded(key); last != nil {
+		return last.Token
+	}
+	return 0
+}
+
+// newAssignment shares strings with the records that have them already: a million assignments
+// name a few thousand nodes.
+func (a applier) newAssignment(key MeetingKey, cmd *commandv1.Assign) *Assignment {
+	next := &Assignment{
+		MeetingKey:             key,
+		Token:                  cmd.FencingToken,
+		MCID:                   cmd.McId,
+		MCIncarnation:          cmd.McIncarnation,
+		MCGRPCEndpoint:         cmd.McGrpcEndpoint,
+		MCWebTransportEndpoint: cmd.McWebtransportEndpoint,
+		MediaHandlers:          decodeMediaHandlers(cmd.MediaHandlers),
+		AssignedBy:             cmd.AssignedBy,
+		AssignedAtMs:           a.stampMs,
+	}
+	a.shareStrings(next)
+	return next
+}
+
+func (s *State) shareStrings(a *Assignment) {
+	if mc := s.Node(MeetingController, a.MCID); mc != nil {
+		a.MCID = mc.ID
+		share(&a.Region, mc.Region)
+		share(&a.MCGRPCEndpoint, mc.GRPCEndpoint)
+		share(&a.MCWebTransportEndpoint, mc.WebTransportEndpoint)
+	}
+	for i := range a.MediaHandlers {
+		ref := &a.MediaHandlers[i]
+		if mh := s.Node(MediaHandler, ref.ID); mh != nil {
+			ref.ID = mh.ID
+			share(&ref.WebTransportEndpoint, mh.WebTransportEndpoint)
+			share(&ref.GRPCEndpoint, mh.GRPCEndpoint)
+		}
+	}
+	if m := s.Member(a.AssignedBy); m != nil {
+		a.AssignedBy = m.ID
+	}
+}
+
+func share(s *string, with string) {
+	if *s == with {
+		*s = with
+	}
+}
+
+// place counts a new assignment on its nodes until their reports do.
+func (a applier) place(as *Assignment) {
+	a.eachNode(as, func(n *Node) *Node { return n.placed(as.AssignedAtMs / 1000) })
+}
+
+// eachNode updates the nodes of an assignment.
+func (a applier) eachNode(as *Assignment, update func(*Node) *Node) {
+	touch := func(kind Kind, id string) {
+		if old := a.Node(kind, id); old != nil {
+			if n := update(old); n != old {
+				a.putNode(n)
+			}
+		}
+	}
+	touch(MeetingController, as.MCID)
+	for _, mh := range as.MediaHandlers {
+		touch(MediaHandler, mh.ID)
+	}
+}
+
+// reconfirm records that an MC that registered again still hosts the meeting.
+func (a applier) reconfirm(cmd *commandv1.Reconfirm) Result {
+	live := a.LiveAssignment(MeetingKey{Region: cmd.Region, MeetingID: cmd.MeetingId})
+	if live == nil || live.Token != cmd.FencingToken {
+		return Result{Outcome: Conflict, Assignment: live}
+	}
+	next := *live
+	next.MCIncarnation = max(live.MCIncarnation, cmd.McIncarnation)
+	a.setLive(&next)
+	return Result{Assignment: &next}
+}
+
+// end ends the live assignment that the token names, or whichever is live for token 0. Ending
+// the same assignment twice ends it once.
+func (a applier) end(cmd *commandv1.End) Result {
+	key := MeetingKey{Region: cmd.Region, MeetingID: cmd.MeetingId}
+	live := a.LiveAssignment(key)
+	switch {
+	case live == nil:
+		last := a.LastEnded(key)
+		switch {
+		case last == nil || cmd.FencingToken == 0 || cmd.FencingToken > last.Token:
+			return Result{Outcome: NoAssignment}
+		case cmd.FencingToken < last.Token:
+			return Result{Outcome: Fenced, Assignment: last}
+		}
+		return Result{Assignment: last}
+	case cmd.FencingToken != 0 && cmd.FencingToken != live.Token:
+		return Result{Outcome: Fenced, Assignment: live}
+	}
+	return Result{Assignment: a.endLive(live, cmd.Reason)}
+}
+
+// endLive moves a live assignment to the ended ones.
+func (a applier) endLive(live *Assignment, reason string) *Assignment {
+	a.dropLive(live.MeetingKey)
+	ended := *live
+	// State time may still be 0 in a log without stamps; an end must not look live.
+	ended.EndedAtMs, ended.EndReason = max(a.stampMs, 1), reason
+	a.addEnded(&ended)
+	a.eachNode(live, func(n *Node) *Node { return n.unplaced(live.AssignedAtMs / 1000) })
+	return &ended
+}
+
+// prune forgets assignments that ended long ago, the oldest first and a bounded number at once.
+func (a applier) prune(cmd *commandv1.PruneEnded) Result {
+	var old []*Assignment
+	a.endedByTime.Scan(func(e *Assignment) bool {
+		if e.EndedAtMs >= cmd.BeforeUnixMs || len(old) >= int(cmd.Limit) {
+			return false
+		}
+		old = append(old, e)
+		return true
+	})
+	for _, e := range old {
+		a.dropEnded(e)
+	}
+	return Result{Count: len(old)}
+}
+
+// EndedBefore says whether an assignment is kept that ended before a time (Unix milliseconds).
+func (s *State) EndedBefore(unixMs int64) bool {
+	oldest, ok := s.endedByTime.Min()
+	return ok && oldest.EndedAtMs < unixMs
+}

@@ -1,0 +1,126 @@
+package fsm
+
+import (
+	commandv1 "github.com/conclave-rtc/conclave/proto/command/v1"
+)
+
+// Between the records of the state and those of a snapshot.
+
+func encodeMember(m *Member) *commandv1.Member {
+	return &commandv1.Member{Id: m.ID, GrpcAddress: m.GRPCAddress, CommandVersion: m.CommandVersion}
+}
+
+func decodeMember(m *commandv1.Member) *Member {
+	return &Member{ID: m.Id, GRPCAddress: m.GrpcAddress, CommandVersion: m.CommandVersion}
+}
+
+func encodeNode(n *Node) *commandv1.Node {
+	rec := &commandv1.Node{
+		Kind:                 n.Kind,
+		Id:                   n.ID,
+		Region:               n.Region,
+		Zone:                 n.Zone,
+		GrpcEndpoint:         n.GRPCEndpoint,
+		WebtransportEndpoint: n.WebTransportEndpoint,
+		Dialect:              n.Dialect,
+		Capacity:             n.Capacity,
+		Used:                 n.Used,
+		MaxParticipants:      n.MaxParticipants,
+		Participants:         n.Participants,
+		CpuPercent:           n.CPUPercent,
+		MemoryPercent:        n.MemoryPercent,
+		BandwidthPercent:     n.BandwidthPercent,
+		Health:               n.Health,
+		RegistrationId:       n.RegistrationID,
+		Incarnation:          n.Incarnation,
+		RegisteredUnixMs:     n.RegisteredAtMs,
+		HeardIndex:           n.HeardIndex,
+		LastReportUnixMs:     n.LastReportMs,
+	}
+	for _, p := range n.Placements {
+		rec.Placements = append(rec.Placements, &commandv1.Placement{UnixS: p.UnixSeconds, Count: p.Count})
+	}
+	return rec
+}
+
+func decodeNode(rec *commandv1.Node) *Node {
+	n := &Node{
+		Kind:                 rec.Kind,
+		ID:                   rec.Id,
+		Region:               rec.Region,
+		Zone:                 rec.Zone,
+		GRPCEndpoint:         rec.GrpcEndpoint,
+		WebTransportEndpoint: rec.WebtransportEndpoint,
+		Dialect:              rec.Dialect,
+		Capacity:             rec.Capacity,
+		Used:                 rec.Used,
+		MaxParticipants:      rec.MaxParticipants,
+		Participants:         rec.Participants,
+		CPUPercent:           rec.CpuPercent,
+		MemoryPercent:        rec.MemoryPercent,
+		BandwidthPercent:     rec.BandwidthPercent,
+		Health:               rec.Health,
+		RegistrationID:       rec.RegistrationId,
+		Incarnation:          rec.Incarnation,
+		RegisteredAtMs:       rec.RegisteredUnixMs,
+		HeardIndex:           rec.HeardIndex,
+		LastReportMs:         rec.LastReportUnixMs,
+	}
+	for _, p := range rec.Placements {
+		n.Placements = append(n.Placements, Placement{UnixSeconds: p.UnixS, Count: p.Count})
+	}
+	return n
+}
+
+func encodeAssignment(a *Assignment) *commandv1.Assignment {
+	rec := &commandv1.Assignment{
+		MeetingId:              a.MeetingID,
+		Region:                 a.Region,
+		FencingToken:           a.Token,
+		McId:                   a.MCID,
+		McIncarnation:          a.MCIncarnation,
+		McGrpcEndpoint:         a.MCGRPCEndpoint,
+		McWebtransportEndpoint: a.MCWebTransportEndpoint,
+		MediaHandlers:          EncodeMediaHandlers(a.MediaHandlers),
+		AssignedBy:             a.AssignedBy,
+		AssignedUnixMs:         a.AssignedAtMs,
+		EndedUnixMs:            a.EndedAtMs,
+		EndReason:              a.EndReason,
+	}
+	return rec
+}
+
+// EncodeMediaHandlers returns the media handlers of an assignment as commands carry them.
+func EncodeMediaHandlers(refs []MediaHandlerRef) []*commandv1.MediaHandlerRef {
+	recs := make([]*commandv1.MediaHandlerRef, len(refs))
+	for i, mh := range refs {
+		recs[i] = &commandv1.MediaHandlerRef{
+			Id: mh.ID, WebtransportEndpoint: mh.WebTransportEndpoint, GrpcEndpoint: mh.GRPCEndpoint,
+		}
+	}
+	return recs
+}
+
+func decodeMediaHandlers(recs []*commandv1.MediaHandlerRef) []MediaHandlerRef {
+	refs := make([]MediaHandlerRef, len(recs))
+	for i, mh := range recs {
+		refs[i] = MediaHandlerRef{mh.Id, mh.WebtransportEndpoint, mh.GrpcEndpoint}
+	}
+	return refs
+}
+
+func decodeAssignment(rec *commandv1.Assignment) *Assignment {
+	return &Assignment{
+		MeetingKey:             MeetingKey{Region: rec.Region, MeetingID: rec.MeetingId},
+		Token:                  rec.FencingToken,
+		MCID:                   rec.McId,
+		MCIncarnation:          rec.McIncarnation,
+		MCGRPCEndpoint:         rec.McGrpcEndpoint,
+		MCWebTransportEndpoint: rec.McWebtransportEndpoint,
+		MediaHandlers:          decodeMediaHandlers(rec.MediaHandlers),
+		AssignedBy:             rec.AssignedBy,
+		AssignedAtMs:           rec.AssignedUnixMs,
+		EndedAtMs:              rec.EndedUnixMs,
+		EndReason:              rec.EndReason,
+	}
+}

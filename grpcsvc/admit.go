@@ -1,0 +1,53 @@
+package grpcsvc
+
+import (
+	"context"
+	"runtime/debug"
+	"strconv"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+)
+
+// Metadata of calls and answers.
+const (
+	// headerForwarded names the replica that passed a call on: it goes no further.
+	headerForwarded = "conclave-forwarded"
+	// headerNode and headerIndex are the replica and the Raft index that an answer reflects.
+	headerNode  = "conclave-node"
+	headerIndex = "conclave-index"
+)
+
+// admit validates every request before it reaches its handler.
+func (s *Server) admit(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+	if bad := validate(req); bad != nil {
+		s.metrics.invalid(req)
+		return nil, invalidField(bad)
+	}
+	resp, err := handler(ctx, req)
+	if err != nil {
+		return nil, statusOf(ctx, err)
+	}
+	return resp, nil
+}
+
+// recovered turns a panic of a handler into an error: one call's bug must not take the replica,
+// and its vote, down.
+func (s *Server) recovered(ctx context.Context, p any) error {
+	method, _ := grpc.Method(ctx)
+	s.log.Error("a handler panicked", "method", method, "panic", p, "stack", string(debug.Stack()))
+	return status.Error(codes.Internal, "internal error: see the log of this replica")
+}
+
+// reflects says in the answer's metadata which replica and index it reflects.
+func (s *Server) reflects(ctx context.Context, index uint64) {
+	// It fails only for a context that is not a call's.
+	_ = grpc.SetHeader(ctx, metadata.Pairs(headerNode, s.node.ID(), headerIndex, strconv.FormatUint(index, 10)))
+}
+
+// forwarded says whether another replica has passed this call on.
+func forwarded(ctx context.Context) bool {
+	return len(metadata.ValueFromIncomingContext(ctx, headerForwarded)) > 0
+}

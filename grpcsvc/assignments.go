@@ -1,0 +1,175 @@
+package grpcsvc
+
+import (
+	"context"
+	"errors"
+
+	"google.golang.org/grpc"
+
+	"github.com/conclave-rtc/conclave/assign"
+	"github.com/conclave-rtc/conclave/fsm"
+	conclavev1 "github.com/conclave-rtc/conclave/proto/conclave/v1"
+	darktowerv1 "github.com/conclave-rtc/conclave/proto/darktower/v1"
+)
+
+// assignments is what client gateways call.
+type assignments struct {
+	conclavev1.UnimplementedAssignmentServiceServer
+	*Server
+}
+
+// meetingKey fills in this replica's region where a request names none.
+func (s *Server) meetingKey(meetingID, region string) fsm.MeetingKey {
+	if region == "" {
+		region = s.config.Region
+	}
+	return fsm.MeetingKey{Region: region, MeetingID: meetingID}
+}
+
+// AssignMeeting returns the live assignment of a meeting, or makes one.
+func (a assignments) AssignMeeting(ctx context.Context, req *conclavev1.AssignMeetingRequest) (*conclavev1.AssignMeetingResponse, error) {
+	key := a.meetingKey(req.MeetingId, req.Region)
+	there := &conclavev1.AssignMeetingRequest{MeetingId: key.MeetingID, Region: key.Region, PreferredZone: req.PreferredZone}
+	return atLeader(ctx, a.Server, "AssignMeeting",
+		func() (*conclavev1.AssignMeetingResponse, error) {
+			p, err := a.assigner.Join(ctx, key, req.PreferredZone)
+			if err != nil {
+				return nil, placementStatus(err, key, 0)
+			}
+			a.reflects(ctx, p.Index)
+			return &conclavev1.AssignMeetingResponse{Assignment: encodeAssignment(p.Assignment), Created: p.Created}, nil
+		},
+		func(ctx context.Context, conn *grpc.ClientConn) (*conclavev1.AssignMeetingResponse, error) {
+			return pass(ctx, conn, conclavev1.AssignmentService_AssignMeeting_FullMethodName, there, new(conclavev1.AssignMeetingResponse))
+		})
+}
+
+// GetAssignment reads the live assignment of a meeting.
+func (a assignments) GetAssignment(ctx context.Context, req *conclavev1.GetAssignmentRequest) (*conclavev1.GetAssignmentResponse, error) {
+	if err := a.prepareRead(ctx, req.Consistency, req.MinIndex); err != nil {
+		return nil, err
+	}
+	key := a.meetingKey(req.MeetingId, req.Region)
+	var live *fsm.Assignment
+	index := a.view(ctx, func(s *fsm.State) { live = s.LiveAssignment(key) })
+	if live == nil {
+		return nil, noAssignment(key.MeetingID, key.Region)
+	}
+	return &conclavev1.GetAssignmentResponse{Assignment: encodeAssignment(live), Index: index}, nil
+}
+
+// EndMeeting ends the assignment of a meeting, and tells its controller.
+func (a assignments) EndMeeting(ctx context.Context, req *conclavev1.EndMeetingRequest) (*conclavev1.EndMeetingResponse, error) {
+	e := ending{key: a.meetingKey(req.MeetingId, req.Region), token: req.FencingToken, reason: req.Reason}
+	if err := a.end(ctx, e); err != nil {
+		return nil, err
+	}
+	return &conclavev1.EndMeetingResponse{Ended: true}, nil
+}
+
+// ending is an assignment that somebody wants ended.
+type ending struct {
+	key          fsm.MeetingKey
+	token        uint64 // 0: whichever is live
+	reason       string
+	byController bool
+}
+
+// end ends an assignment. When no token is given, the one that is live now is meant, and named
+// from here on: "whichever is live", sent twice, could end the one after it too.
+func (s *Server) end(ctx context.Context, e ending) error {
+	for {
+		named := e
+		if e.token == 0 {
+			token, err := s.liveToken(ctx, e)
+			if err != nil || token == 0 {
+				return err
+			}
+			named.token = token
+		}
+		err := s.endNamed(ctx, named)
+		if e.token == 0 && (ReasonOf(err) == ReasonFenced || ReasonOf(err) == ReasonNoAssignment) {
+			continue // it was placed anew or ended since; look again
+		}
+		return err
+	}
+}
+
+// liveToken is the token of the live assignment; 0 when there is nothing to do, since the
+// controller only repeats that its meeting has ended.
+func (s *Server) liveToken(ctx context.Context, e ending) (uint64, error) {
+	if err := s.linearize(ctx); err != nil {
+		return 0, err
+	}
+	var live, last *fsm.Assignment
+	s.view(ctx, func(state *fsm.State) { live, last = state.LiveAssignment(e.key), state.LastEnded(e.key) })
+	switch {
+	case live != nil:
+		return live.Token, nil
+	case e.byController && last != nil:
+		return 0, nil
+	}
+	return 0, noAssignment(e.key.MeetingID, e.key.Region)
+}
+
+func (s *Server) endNamed(ctx context.Context, e ending) error {
+	_, err := atLeader(ctx, s, "EndMeeting",
+		func() (struct{}, error) { return struct{}{}, s.endHere(ctx, e) },
+		func(ctx context.Context, conn *grpc.ClientConn) (struct{}, error) {
+			var err error
+			if e.byController {
+				_, err = pass(ctx, conn, darktowerv1.GlobalControllerService_NotifyMeetingEnded_FullMethodName,
+					&darktowerv1.NotifyMeetingEndedRequest{MeetingId: e.key.MeetingID, Region: e.key.Region, FencingToken: e.token},
+					new(darktowerv1.NotifyMeetingEndedResponse))
+			} else {
+				_, err = pass(ctx, conn, conclavev1.AssignmentService_EndMeeting_FullMethodName,
+					&conclavev1.EndMeetingRequest{MeetingId: e.key.MeetingID, Region: e.key.Region, FencingToken: e.token, Reason: e.reason},
+					new(conclavev1.EndMeetingResponse))
+			}
+			return struct{}{}, err
+		})
+	return err
+}
+
+func (s *Server) endHere(ctx context.Context, e ending) error {
+	r, err := s.assigner.End(ctx, e.key, e.token, e.reason)
+	if err != nil {
+		if errors.Is(err, assign.ErrFenced) || errors.Is(err, assign.ErrNoAssignment) {
+			s.reflects(ctx, r.Index)
+		}
+		return placementStatus(err, e.key, e.token)
+	}
+	s.reflects(ctx, r.Index)
+	s.log.Info("meeting ended", "meeting", e.key.MeetingID, "region", e.key.Region,
+		"mc", r.Assignment.MCID, "token", e.token, "reason", e.reason, "index", r.Index)
+	if !e.byController {
+		s.assigner.ReleaseEnded(r.Assignment)
+	}
+	return nil
+}
+
+// ListAssignments pages through assignments.
+func (a assignments) ListAssignments(ctx context.Context, req *conclavev1.ListAssignmentsRequest) (*conclavev1.ListAssignmentsResponse, error) {
+	after, bad := decodeCursor(req.PageToken)
+	if bad != nil {
+		return nil, invalidField(bad)
+	}
+	if err := a.prepareRead(ctx, req.Consistency, 0); err != nil {
+		return nil, err
+	}
+	resp := new(conclavev1.ListAssignmentsResponse)
+	size := pageSize(req.PageSize)
+	var last *fsm.Assignment
+	resp.Index = a.view(ctx, func(s *fsm.State) {
+		s.Assignments(after, req.Region, req.McId, req.IncludeEnded, func(as *fsm.Assignment) bool {
+			if len(resp.Assignments) == size {
+				resp.NextPageToken = encodeCursor(last)
+				return false
+			}
+			resp.Assignments = append(resp.Assignments, encodeAssignment(as))
+			last = as
+			return true
+		})
+	})
+	return resp, nil
+}

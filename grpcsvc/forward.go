@@ -1,0 +1,123 @@
+package grpcsvc
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/conclave-rtc/conclave/raftnode"
+)
+
+// errNoLeaderYet: this attempt found no leader, or lost it before it answered. Every write is
+// idempotent by a key of its own, so another attempt cannot make two effects of it.
+var errNoLeaderYet = errors.New("no leader answered this attempt")
+
+// reasonNotLeader is what a replica tells one that took it for the leader. Clients never see it.
+const reasonNotLeader = "NOT_LEADER"
+
+const (
+	firstRetry = 5 * time.Millisecond
+	lastRetry  = 100 * time.Millisecond
+)
+
+// atLeader runs here when this replica leads, and there when another one does, and looks for the
+// leader again, with jittered waits, until the caller's deadline or the forward timeout. A call
+// that was forwarded already has one attempt, here.
+func atLeader[T any](ctx context.Context, s *Server, method string, here func() (T, error), there func(context.Context, *grpc.ClientConn) (T, error)) (T, error) {
+	var none T
+	giveUp := time.Now().Add(s.config.ForwardTimeout)
+	for wait := firstRetry; ; wait = min(2*wait, lastRetry) {
+		result, err := attempt(ctx, s, method, here, there)
+		if !tryAgain(err) {
+			return result, err
+		}
+		if forwarded(ctx) {
+			return none, statusError(codes.FailedPrecondition, reasonNotLeader, "this replica does not lead", nil)
+		}
+		if time.Now().Add(wait).After(giveUp) {
+			return none, noLeader()
+		}
+		select {
+		case <-time.After(wait/2 + rand.N(wait/2)):
+		case <-ctx.Done():
+			return none, noLeaderIn(ctx)
+		case <-s.done:
+			return none, noLeader()
+		}
+	}
+}
+
+// noLeaderIn is the error of a call whose context ended while no leader was found.
+func noLeaderIn(ctx context.Context) error {
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return status.FromContextError(ctx.Err()).Err()
+	}
+	return noLeader()
+}
+
+func attempt[T any](ctx context.Context, s *Server, method string, here func() (T, error), there func(context.Context, *grpc.ClientConn) (T, error)) (T, error) {
+	if s.node.Leading() != nil {
+		return here()
+	}
+	var none T
+	leader := s.peers.leader()
+	if leader == nil || forwarded(ctx) {
+		return none, errNoLeaderYet
+	}
+	attempt, cancel := leader.bind(ctx)
+	defer cancel()
+	result, err := there(metadata.AppendToOutgoingContext(attempt, headerForwarded, s.node.ID()), leader.conn)
+	err = remoteError(ctx, attempt, err)
+	s.metrics.forward(method, err)
+	return result, err
+}
+
+// remoteError tells the leader's own word from a failure to reach it.
+func remoteError(ctx, attempt context.Context, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return status.FromContextError(ctx.Err()).Err()
+	case attempt.Err() != nil:
+		return errNoLeaderYet // the leader changed while it was asked
+	}
+	switch reason := ReasonOf(err); {
+	case reason == reasonNotLeader, reason == ReasonNoLeader:
+		return errNoLeaderYet
+	case reason != "":
+		return err
+	case status.Code(err) == codes.Unavailable, status.Code(err) == codes.Canceled:
+		return errNoLeaderYet // the connection, not the leader
+	}
+	return err
+}
+
+func tryAgain(err error) bool {
+	return errors.Is(err, errNoLeaderYet) ||
+		errors.Is(err, raftnode.ErrNotLeader) ||
+		errors.Is(err, raftnode.ErrInDoubt)
+}
+
+// pass forwards one unary call as it is, and its answer's metadata back.
+func pass[Resp proto.Message](ctx context.Context, conn *grpc.ClientConn, method string, req proto.Message, resp Resp) (Resp, error) {
+	var header metadata.MD
+	if err := conn.Invoke(ctx, method, req, resp, grpc.Header(&header)); err != nil {
+		return resp, err
+	}
+	answer := metadata.MD{}
+	for _, key := range []string{headerNode, headerIndex} {
+		if v := header.Get(key); len(v) > 0 {
+			answer.Set(key, v...)
+		}
+	}
+	_ = grpc.SetHeader(ctx, answer) // it fails only for a context that is not a call's
+	return resp, nil
+}

@@ -1,0 +1,76 @@
+package grpcsvc
+
+import (
+	"context"
+	"errors"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/conclave-rtc/conclave/fsm"
+	conclavev1 "github.com/conclave-rtc/conclave/proto/conclave/v1"
+	replicav1 "github.com/conclave-rtc/conclave/proto/replica/v1"
+	"github.com/conclave-rtc/conclave/raftnode"
+)
+
+// prepareRead returns once this replica's state is fresh enough for a read.
+func (s *Server) prepareRead(ctx context.Context, c conclavev1.Consistency, minIndex uint64) error {
+	if c == conclavev1.Consistency_LINEARIZABLE {
+		if err := s.linearize(ctx); err != nil {
+			return err
+		}
+	}
+	if minIndex == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.config.ForwardTimeout)
+	defer cancel()
+	if err := s.node.WaitApplied(ctx, minIndex); err != nil {
+		return status.Errorf(codes.DeadlineExceeded,
+			"min_index: this replica has applied index %d, not yet %d", s.node.Machine().Index(), minIndex)
+	}
+	return nil
+}
+
+// linearize returns once this replica's state reflects every write acknowledged before the call.
+// Every attempt asks the leader for a fresh index: one from before a pause or an election may be
+// of the past.
+func (s *Server) linearize(ctx context.Context) error {
+	read, err := atLeader(ctx, s, "ReadIndex",
+		func() (raftnode.ReadIndex, error) { return s.node.ReadIndex(ctx) },
+		func(ctx context.Context, _ *grpc.ClientConn) (raftnode.ReadIndex, error) {
+			return s.reads.Do(ctx, s.askReadIndex)
+		})
+	if err != nil {
+		return err
+	}
+	return s.node.WaitApplied(ctx, read.Index)
+}
+
+// askReadIndex is one question to the leader, for all reads that wait for one.
+func (s *Server) askReadIndex() (raftnode.ReadIndex, error) {
+	leader := s.peers.leader()
+	if leader == nil {
+		return raftnode.ReadIndex{}, errNoLeaderYet
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), submitTimeout)
+	defer cancel()
+	attempt, cancelAttempt := leader.bind(ctx)
+	defer cancelAttempt()
+	resp, err := replicav1.NewReplicaServiceClient(leader.conn).ReadIndex(attempt, &replicav1.ReadIndexRequest{})
+	if err != nil {
+		return raftnode.ReadIndex{}, errors.Join(errNoLeaderYet, err)
+	}
+	return raftnode.ReadIndex{Index: resp.Index, Term: resp.Term}, nil
+}
+
+// view reads the state and says in the answer's metadata which index it was.
+func (s *Server) view(ctx context.Context, read func(*fsm.State)) (index uint64) {
+	s.node.Machine().View(func(state *fsm.State) {
+		index = state.Index()
+		read(state)
+	})
+	s.reflects(ctx, index)
+	return index
+}

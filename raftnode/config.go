@@ -1,0 +1,150 @@
+package raftnode
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
+
+	"github.com/conclave-rtc/conclave/fsm"
+)
+
+// Server is a replica as the initial cluster names it.
+type Server struct {
+	ID          string
+	RaftAddress string
+}
+
+// Config describes one replica.
+type Config struct {
+	NodeID  string
+	DataDir string
+	// RaftAddress is listened on, unless Listener is given.
+	RaftAddress string
+	Listener    net.Listener
+	// RaftAdvertise is how the other replicas reach this one.
+	RaftAdvertise string
+	// GRPCAdvertise is how others reach this replica's gRPC services; it is replicated.
+	GRPCAdvertise string
+	// InitialCluster is read only when the data folder is empty. Empty: this replica alone.
+	InitialCluster []Server
+	LogStore       LogStoreKind
+	Timing         Timing
+	Retention      Retention
+
+	Logger   hclog.Logger
+	Metrics  *Metrics
+	Observer fsm.Observer
+	// OnLead is called when this replica begins to lead, after everything that earlier terms
+	// proposed is decided and applied, and before it serves as the leader. The context ends
+	// with the leadership. It must return soon.
+	OnLead func(n *Node, lead Leadership)
+	// Fatal is called when the replica cannot go on without breaking a promise: a failed
+	// fsync, a log it does not understand. It must end the process and not return.
+	Fatal func(error)
+}
+
+// Timing is how fast failures are noticed. The defaults suit a LAN.
+type Timing struct {
+	// HeartbeatTimeout is how long a follower waits for its leader before it asks the others
+	// whether they miss it too (it waits 1 to 2 times this, drawn at random).
+	HeartbeatTimeout time.Duration
+	// ElectionTimeout is how long a candidate waits for votes before it tries again (likewise).
+	ElectionTimeout time.Duration
+	// LeaderLease is how long a leader goes on without hearing from a quorum; at most the
+	// heartbeat timeout.
+	LeaderLease time.Duration
+}
+
+// DefaultTiming gives a failover well under a second: followers notice after one to two
+// heartbeat timeouts and elect within about one election timeout. Heartbeats go out ten times
+// as often, so that a busy machine must stall for nearly the whole timeout before a follower
+// even asks, and pre-vote keeps the term when the others still hear the leader.
+var DefaultTiming = Timing{
+	HeartbeatTimeout: 200 * time.Millisecond,
+	ElectionTimeout:  200 * time.Millisecond,
+	LeaderLease:      200 * time.Millisecond,
+}
+
+// Retention is how much of the log is kept.
+type Retention struct {
+	// SnapshotThreshold is how many entries since the last snapshot make a new one.
+	SnapshotThreshold uint64
+	// SnapshotInterval is how often the threshold is looked at.
+	SnapshotInterval time.Duration
+	// TrailingLogs stay after a snapshot, for followers that are a little behind.
+	TrailingLogs uint64
+}
+
+// DefaultRetention snapshots about every ten seconds of a heavy load, and keeps enough log for
+// a follower that was restarted meanwhile.
+var DefaultRetention = Retention{
+	SnapshotThreshold: 65536,
+	SnapshotInterval:  30 * time.Second,
+	TrailingLogs:      32768,
+}
+
+func (c *Config) check() error {
+	switch {
+	case c.NodeID == "":
+		return errors.New("the node id is missing")
+	case c.DataDir == "":
+		return errors.New("the data folder is missing")
+	case c.Fatal == nil || c.Metrics == nil || c.Logger == nil:
+		return errors.New("raftnode: Fatal, Metrics and Logger are required")
+	case c.Timing.LeaderLease > c.Timing.HeartbeatTimeout:
+		return fmt.Errorf("the leader lease (%v) must not be longer than the heartbeat timeout (%v)",
+			c.Timing.LeaderLease, c.Timing.HeartbeatTimeout)
+	}
+	return nil
+}
+
+// bootstrapConfiguration is what an empty data folder begins with: the same on every replica.
+func (c *Config) bootstrapConfiguration() (raft.Configuration, error) {
+	servers := c.InitialCluster
+	if len(servers) == 0 {
+		servers = []Server{{ID: c.NodeID, RaftAddress: c.RaftAdvertise}}
+	}
+	var conf raft.Configuration
+	own := false
+	for _, s := range servers {
+		if s.ID == c.NodeID {
+			own = true
+			if s.RaftAddress != c.RaftAdvertise {
+				return conf, fmt.Errorf("the initial cluster says %s is at %s, but it advertises %s",
+					s.ID, s.RaftAddress, c.RaftAdvertise)
+			}
+		}
+		conf.Servers = append(conf.Servers, raft.Server{
+			ID: raft.ServerID(s.ID), Address: raft.ServerAddress(s.RaftAddress),
+		})
+	}
+	if !own {
+		return conf, fmt.Errorf("the initial cluster does not name this node (%s)", c.NodeID)
+	}
+	return conf, nil
+}
+
+func (c *Config) raftConfig(notify chan<- bool) *raft.Config {
+	rc := raft.DefaultConfig()
+	rc.LocalID = raft.ServerID(c.NodeID)
+	rc.Logger = c.Logger.Named("raft")
+	rc.NotifyCh = notify
+	rc.HeartbeatTimeout = c.Timing.HeartbeatTimeout
+	rc.ElectionTimeout = c.Timing.ElectionTimeout
+	rc.LeaderLeaseTimeout = c.Timing.LeaderLease
+	rc.SnapshotThreshold = c.Retention.SnapshotThreshold
+	rc.SnapshotInterval = c.Retention.SnapshotInterval
+	rc.TrailingLogs = c.Retention.TrailingLogs
+	// One fsync and one round trip carry all entries that wait.
+	rc.MaxAppendEntries = 512
+	rc.BatchApplyCh = true
+	// How long an idle leader lets followers wait for the news that an entry is committed: the
+	// price of reading one's own write at a follower.
+	rc.CommitTimeout = 10 * time.Millisecond
+	rc.NoLegacyTelemetry = true
+	return rc
+}

@@ -1,0 +1,139 @@
+package raftnode
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
+	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
+	raftwal "github.com/hashicorp/raft-wal"
+	"go.etcd.io/bbolt"
+)
+
+// LogStoreKind names a log store.
+type LogStoreKind string
+
+// The log stores: one B+ tree file with the stable store, or a segmented write-ahead log.
+const (
+	LogStoreBolt LogStoreKind = "bolt"
+	LogStoreWAL  LogStoreKind = "wal"
+)
+
+// ParseLogStore reads the name of a log store.
+func ParseLogStore(name string) (LogStoreKind, error) {
+	switch kind := LogStoreKind(name); kind {
+	case LogStoreBolt, LogStoreWAL:
+		return kind, nil
+	}
+	return "", fmt.Errorf("log store %q: must be bolt or wal", name)
+}
+
+// stores are the disks of a replica.
+type stores struct {
+	log       *durableLog
+	stable    raft.StableStore
+	snapshots raft.SnapshotStore
+	closers   []io.Closer
+}
+
+func (s *stores) close() error {
+	var errs []error
+	for _, c := range s.closers {
+		errs = append(errs, c.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// openStores opens the stable store and snapshots, and the log store of the kind asked for.
+func openStores(dir string, kind LogStoreKind, log hclog.Logger, fatal func(error)) (*stores, error) {
+	snapshots, err := raft.NewFileSnapshotStoreWithLogger(dir, 2, log.Named("snapshot"))
+	if err != nil {
+		return nil, fmt.Errorf("open snapshots: %w", err)
+	}
+	bolt, err := raftboltdb.New(raftboltdb.Options{
+		Path: filepath.Join(dir, "raft.db"),
+		BoltOptions: &bbolt.Options{
+			Timeout: time.Second,
+			// The list of free pages is rebuilt at start instead of written at every commit.
+			NoFreelistSync: true,
+			FreelistType:   bbolt.FreelistMapType,
+		},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open raft.db: %w", err)
+	}
+	s := &stores{stable: bolt, snapshots: snapshots, closers: []io.Closer{bolt}}
+	var store raft.LogStore = bolt
+	if kind == LogStoreWAL {
+		wal, err := openWAL(filepath.Join(dir, "wal"), log)
+		if err != nil {
+			return nil, errors.Join(err, s.close())
+		}
+		store = wal
+		s.closers = append(s.closers, wal)
+	}
+	s.log = &durableLog{LogStore: store, fatal: fatal}
+	return s, nil
+}
+
+func openWAL(dir string, log hclog.Logger) (*raftwal.WAL, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make the write-ahead log's folder: %w", err)
+	}
+	wal, err := raftwal.Open(dir, raftwal.WithLogger(log.Named("wal")))
+	if err != nil {
+		return nil, fmt.Errorf("open the write-ahead log: %w", err)
+	}
+	return wal, nil
+}
+
+// durableLog ends the process when a write fails: after a failed fsync the kernel may have
+// dropped the pages and will call the next fsync a success (Rebello et al., "Can Applications
+// Recover from fsync Failures?", ATC 2020). It also tells how long a write has been under way.
+type durableLog struct {
+	raft.LogStore
+	fatal func(error)
+	// writingSince is when the write under way began, Unix nanoseconds; 0 when there is none.
+	writingSince atomic.Int64
+}
+
+// IsMonotonic passes on what the store says; raft asks.
+func (l *durableLog) IsMonotonic() bool {
+	m, ok := l.LogStore.(raft.MonotonicLogStore)
+	return ok && m.IsMonotonic()
+}
+
+func (l *durableLog) StoreLog(entry *raft.Log) error { return l.StoreLogs([]*raft.Log{entry}) }
+
+func (l *durableLog) StoreLogs(entries []*raft.Log) error {
+	l.writingSince.Store(time.Now().UnixNano())
+	err := l.LogStore.StoreLogs(entries)
+	l.writingSince.Store(0)
+	if err != nil {
+		l.fatal(fmt.Errorf("write the Raft log: %w", err))
+	}
+	return err
+}
+
+func (l *durableLog) DeleteRange(from, to uint64) error {
+	err := l.LogStore.DeleteRange(from, to)
+	if err != nil {
+		l.fatal(fmt.Errorf("trim the Raft log: %w", err))
+	}
+	return err
+}
+
+// stalled is how long the write under way has taken.
+func (l *durableLog) stalled() time.Duration {
+	since := l.writingSince.Load()
+	if since == 0 {
+		return 0
+	}
+	return time.Duration(time.Now().UnixNano() - since)
+}
