@@ -88,6 +88,11 @@ func (x *Index) Reset(s *fsm.State) {
 			return true
 		})
 	}
+	for key, c := range x.nodes {
+		if c.node == nil && c.pending == 0 {
+			delete(x.nodes, key)
+		}
+	}
 }
 
 func (x *Index) put(n *fsm.Node) {
@@ -113,10 +118,16 @@ func (x *Index) rank(c *candidate) {
 }
 
 func (x *Index) unrank(c *candidate) {
-	if c.rank != nil {
-		x.zone(c.node).Delete(*c.rank)
-		c.rank = nil
+	if c.rank == nil {
+		return
 	}
+	zones := x.pools[poolKey{c.node.Kind, c.node.Region}]
+	tree := zones[c.node.Zone]
+	tree.Delete(*c.rank)
+	if tree.Len() == 0 {
+		delete(zones, c.node.Zone) // a choice looks at every zone: empty ones must not pile up
+	}
+	c.rank = nil
 }
 
 func (x *Index) zone(n *fsm.Node) *btree.BTreeG[ranked] {
@@ -148,7 +159,7 @@ func (x *Index) update(kind fsm.Kind, id string, change func(*candidate)) {
 // SetAside hides a node from choices until its next report or registration after the one that
 // the caller knew it by.
 func (x *Index) SetAside(n *fsm.Node) {
-	x.update(n.Kind, n.ID, func(c *candidate) { c.aside = n.HeardIndex })
+	x.update(n.Kind, n.ID, func(c *candidate) { c.aside = max(c.aside, n.HeardIndex) })
 }
 
 // Done ends what Choose reserved on a node: the meeting is committed, and counted in the state,

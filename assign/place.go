@@ -59,6 +59,7 @@ func (d *desk) askAgain(on decision) (p Placement, kept bool, err error) {
 	resp, err := d.controllers.assign(d.lead.Context, calleeOf(on.mc), req)
 	if err != nil || !resp.Accepted {
 		if err != nil {
+			d.setAside(on.mc) // not asked a second time by the same join
 			d.log.Warn("could not ask a restarted controller for its meeting", "meeting", on.key.MeetingID, "mc", on.mc.ID, "error", err)
 		}
 		return Placement{}, false, nil
@@ -140,7 +141,7 @@ func (d *desk) try(on decision, mc *fsm.Node, handlers []fsm.MediaHandlerRef) (P
 	switch {
 	case err != nil:
 		// It may have accepted: no answer is not a refusal.
-		d.index.SetAside(mc)
+		d.setAside(mc)
 		d.log.Warn("meeting controller did not answer", "meeting", on.key.MeetingID, "region", on.key.Region,
 			"mc", mc.ID, "token", token, "after", time.Since(start), "error", err)
 		d.orphan(calleeOf(mc), on.key, token, "no_answer")
@@ -153,6 +154,14 @@ func (d *desk) try(on decision, mc *fsm.Node, handlers []fsm.MediaHandlerRef) (P
 		return Placement{}, &RejectedError{Reason: resp.RejectionReason}
 	}
 	return d.commit(on, mc, handlers, token)
+}
+
+// setAside hides a controller that did not answer, unless the leadership has ended: that cuts
+// calls short which the controller would have answered.
+func (d *desk) setAside(mc *fsm.Node) {
+	if d.lead.Context.Err() == nil {
+		d.index.SetAside(mc)
+	}
 }
 
 // commit records an acceptance, if the meeting still stands as it was decided on.

@@ -11,8 +11,11 @@ import (
 	"github.com/hashicorp/go-hclog"
 )
 
-// secret is a string that no formatting shows.
-type secret string
+// secret is a string that no formatting shows. A function holds it, because fmt prints the
+// unexported fields of a struct without asking their methods.
+type secret struct{ reveal func() string }
+
+func newSecret(s string) secret { return secret{func() string { return s }} }
 
 const redacted = "[redacted]"
 
@@ -69,7 +72,7 @@ func (f *TokenFile) header() string {
 			f.log.Warn("keeping the last token for meeting controllers", "error", err)
 		}
 	}
-	return "Bearer " + string(f.token)
+	return "Bearer " + f.token.reveal()
 }
 
 // read reads the file if it is not what it was. Its errors never hold what the file holds.
@@ -93,6 +96,6 @@ func (f *TokenFile) read() error {
 	if i := bytes.IndexFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }); i >= 0 {
 		return fmt.Errorf("--mc-token-file: byte %d is not a visible ASCII character", i)
 	}
-	f.token, f.stamp = secret(token), stamp
+	f.token, f.stamp = newSecret(string(token)), stamp
 	return nil
 }

@@ -30,6 +30,8 @@ type silence struct {
 	nodes map[nodeKey]*list.Element
 	// grace is the earliest moment that silence is counted from.
 	grace time.Time
+	// looked is when silence was last looked for.
+	looked time.Time
 }
 
 type heard struct {
@@ -41,15 +43,20 @@ type heard struct {
 const maxMarking = 256
 
 func newSilence(node Log, after time.Duration, log hclog.Logger) *silence {
+	now := time.Now()
 	return &silence{
-		after: after,
-		log:   log,
-		node:  node,
-		order: list.New(),
-		nodes: make(map[nodeKey]*list.Element),
-		grace: time.Now(),
+		after:  after,
+		log:    log,
+		node:   node,
+		order:  list.New(),
+		nodes:  make(map[nodeKey]*list.Element),
+		grace:  now,
+		looked: now,
 	}
 }
+
+// interval is the time between two sweeps.
+func (s *silence) interval() time.Duration { return min(time.Second, s.after/10) }
 
 // heard notes that a report or registration of a node was received just now.
 func (s *silence) heard(kind fsm.Kind, id string) {
@@ -67,22 +74,15 @@ func (s *silence) heard(kind fsm.Kind, id string) {
 // run sweeps until the leadership ends.
 func (s *silence) run(ctx context.Context) {
 	s.watchKnown()
-	interval := min(time.Second, s.after/10)
-	ticker := time.NewTicker(interval)
+	ticker := time.NewTicker(s.interval())
 	defer ticker.Stop()
-	for last := time.Now(); ; last = time.Now() {
+	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
+			s.sweep(ctx)
 		}
-		if gap := time.Since(last); gap > interval+s.after/10 {
-			s.log.Warn("this leader was paused; silence is counted anew", "gap", gap)
-			s.mu.Lock()
-			s.grace = time.Now()
-			s.mu.Unlock()
-		}
-		s.sweep(ctx)
 	}
 }
 
@@ -132,11 +132,23 @@ func (s *silence) sweep(ctx context.Context) {
 func (s *silence) next() (nodeKey, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.noticeGap()
 	front := s.order.Front()
 	if front == nil || !s.silent(front.Value.(*heard)) {
 		return nodeKey{}, false
 	}
 	return front.Value.(*heard).key, true
+}
+
+// noticeGap counts silence anew when nothing has looked for it for too long: this leader was
+// paused. It comes before every judgement, since a pause may fall into the middle of a sweep.
+func (s *silence) noticeGap() {
+	now := time.Now()
+	if gap := now.Sub(s.looked); gap > s.interval()+s.after/10 {
+		s.log.Warn("this leader was paused; silence is counted anew", "gap", gap)
+		s.grace = now
+	}
+	s.looked = now
 }
 
 func (s *silence) silent(h *heard) bool {

@@ -107,3 +107,17 @@ func eachChange(v reflect.Value, name string, visit func(field string)) {
 		changed(reflect.Zero(v.Type()), " (zero)")
 	}
 }
+
+func TestNeighbouringFieldsDoNotRunTogether(t *testing.T) {
+	if (&Member{ID: "ab", GRPCAddress: "c"}).digest() == (&Member{ID: "a", GRPCAddress: "bc"}).digest() {
+		t.Error("two members have one digest")
+	}
+	if (&Node{ID: "ab", Region: "c"}).digest() == (&Node{ID: "a", Region: "bc"}).digest() {
+		t.Error("two nodes have one digest")
+	}
+	one := &Assignment{MeetingKey: MeetingKey{Region: "ab", MeetingID: "c"}}
+	other := &Assignment{MeetingKey: MeetingKey{Region: "a", MeetingID: "bc"}}
+	if one.digest() == other.digest() {
+		t.Error("two assignments have one digest")
+	}
+}

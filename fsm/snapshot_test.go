@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"testing"
+	"unsafe"
 
 	"google.golang.org/protobuf/proto"
 
@@ -146,5 +147,22 @@ func TestReadingInPieces(t *testing.T) {
 	again, err := ReadSnapshot(slowReader{bytes.NewReader(written(t, s)), rand.New(rand.NewPCG(5, 6))})
 	if err != nil || again.Hash() != s.Hash() {
 		t.Errorf("read in pieces: %v", err)
+	}
+}
+
+// A million meetings name a few thousand nodes: each name must be in memory once.
+func TestAssignmentsShareTheStringsOfNodes(t *testing.T) {
+	applied := fleet(t)
+	applied.must(5000, assign("m", 1))
+	for how, s := range map[string]*State{"applied": applied.state(), "restored": restored(t, applied.state())} {
+		a, mc, mh := s.LiveAssignment(meetingKey("m")), s.Node(MeetingController, "mc-1"), s.Node(MediaHandler, "mh-1")
+		for _, pair := range [][2]string{
+			{a.MCID, mc.ID}, {a.Region, mc.Region}, {a.MCGRPCEndpoint, mc.GRPCEndpoint},
+			{a.MediaHandlers[0].ID, mh.ID}, {a.MediaHandlers[0].WebTransportEndpoint, mh.WebTransportEndpoint},
+		} {
+			if unsafe.StringData(pair[0]) != unsafe.StringData(pair[1]) {
+				t.Errorf("%s: the assignment has a %q of its own", how, pair[0])
+			}
+		}
 	}
 }

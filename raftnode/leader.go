@@ -4,8 +4,6 @@ import (
 	"context"
 	"time"
 
-	"github.com/hashicorp/raft"
-
 	"github.com/conclave-rtc/conclave/fsm"
 	commandv1 "github.com/conclave-rtc/conclave/proto/command/v1"
 )
@@ -67,7 +65,7 @@ func (n *Node) establish(ctx context.Context) {
 	for ctx.Err() == nil {
 		term := n.raft.CurrentTerm()
 		err := n.proposeLead(ctx, term)
-		if err == nil && n.raft.CurrentTerm() == term && n.raft.State() == raft.Leader {
+		if err == nil && n.leadsIn(term) {
 			lead := Leadership{Term: term, Context: ctx}
 			n.config.OnLead(n, lead)
 			n.leading.Store(&lead)

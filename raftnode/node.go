@@ -74,7 +74,7 @@ func (n *Node) start() error {
 			return fmt.Errorf("listen for replicas: %w", err)
 		}
 	}
-	n.transport = newTransport(listener, n.config.RaftAdvertise, n.stores.log, n.log)
+	n.transport = newTransport(listener, n.config.RaftAdvertise, n.stores.log, n.leadsIn, n.log)
 	changes := make(chan bool, 1)
 	rc := n.config.raftConfig(changes)
 	cache, err := raft.NewLogCache(1024, n.stores.log)
@@ -95,6 +95,11 @@ func (n *Node) start() error {
 		n.lanes[i] = batch.NewBatcher(laneLimits, n.done, n.commit)
 	}
 	return nil
+}
+
+// leadsIn says whether this replica leads in a term, ready or not.
+func (n *Node) leadsIn(term uint64) bool {
+	return n.raft.State() == raft.Leader && n.raft.CurrentTerm() == term
 }
 
 // bootstrap writes the initial cluster into an empty data folder.

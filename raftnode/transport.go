@@ -12,6 +12,9 @@ import (
 )
 
 const (
+	// dialTimeout is short, so that a peer behind a partition is found soon after it heals: a
+	// lost SYN is sent again after a second only.
+	dialTimeout = 500 * time.Millisecond
 	// rpcTimeout bounds one Raft RPC. (Snapshots get more, by their size.)
 	rpcTimeout = 2 * time.Second
 	// maxDiskStall is how long a leader's log write may hang before it stops to heartbeat:
@@ -21,7 +24,7 @@ const (
 
 var errDiskStalled = errors.New("this replica's disk does not answer: it gives up leading")
 
-// transport is raft's TCP transport with three changes.
+// transport is raft's TCP transport with four changes.
 //
 // Heartbeats take the ordinary way: raft's short cut handles them on the connection's
 // goroutine, where one of a newer term can overtake an append of an older one and let logs
@@ -32,11 +35,17 @@ var errDiskStalled = errors.New("this replica's disk does not answer: it gives u
 // leader that was stopped meanwhile would believe it.
 //
 // It keeps quiet while the leader's disk hangs.
+//
+// It returns a failure to replicate only once the peer answers heartbeats again: raft waits
+// longer after every failure, up to ten seconds, and a follower that is back would be left behind
+// that long, with the quorum if another one fails meanwhile.
 type transport struct {
 	*raft.NetworkTransport
-	log  *durableLog
-	mu   sync.Mutex
-	acks map[raft.ServerID]ack
+	log *durableLog
+	// leads says whether this replica still leads in a term.
+	leads func(term uint64) bool
+	mu    sync.Mutex
+	acks  map[raft.ServerID]ack
 }
 
 // ack is an acknowledgement of leadership in a term.
@@ -45,7 +54,7 @@ type ack struct {
 	sent time.Time // when the request was sent
 }
 
-func newTransport(l net.Listener, advertise string, log *durableLog, logger hclog.Logger) *transport {
+func newTransport(l net.Listener, advertise string, log *durableLog, leads func(uint64) bool, logger hclog.Logger) *transport {
 	return &transport{
 		NetworkTransport: raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 			Stream:  streamLayer{l, advertisedAddr(advertise)},
@@ -56,8 +65,9 @@ func newTransport(l net.Listener, advertise string, log *durableLog, logger hclo
 			Timeout:         rpcTimeout,
 			Logger:          logger.Named("transport"),
 		}),
-		log:  log,
-		acks: make(map[raft.ServerID]ack),
+		log:   log,
+		leads: leads,
+		acks:  make(map[raft.ServerID]ack),
 	}
 }
 
@@ -72,12 +82,33 @@ func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress,
 	}
 	sent := time.Now()
 	if err := t.NetworkTransport.AppendEntries(id, target, req, resp); err != nil {
+		if !isHeartbeat(req) {
+			t.awaitPeer(id, req.Term, sent)
+		}
 		return err
 	}
 	if resp.Term <= req.Term {
 		t.acknowledge(id, ack{term: req.Term, sent: sent})
 	}
 	return nil
+}
+
+// isHeartbeat tells the request that raft sends beside replication: it carries a term only.
+func isHeartbeat(req *raft.AppendEntriesRequest) bool {
+	return req.PrevLogEntry == 0 && req.LeaderCommitIndex == 0 && len(req.Entries) == 0
+}
+
+// peerPoll is how often a failed replication looks whether its peer is back.
+const peerPoll = 20 * time.Millisecond
+
+// awaitPeer returns when a peer has acknowledged a heartbeat sent since a time, or the leadership
+// is over.
+func (t *transport) awaitPeer(id raft.ServerID, term uint64, since time.Time) {
+	ticker := time.NewTicker(peerPoll)
+	defer ticker.Stop()
+	for t.leads(term) && !t.ackedSince(id, term, since) {
+		<-ticker.C
+	}
 }
 
 func (t *transport) acknowledge(id raft.ServerID, a ack) {
@@ -107,7 +138,7 @@ type streamLayer struct {
 func (s streamLayer) Addr() net.Addr { return s.advertise }
 
 func (s streamLayer) Dial(address raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
-	conn, err := net.DialTimeout("tcp", string(address), timeout)
+	conn, err := net.DialTimeout("tcp", string(address), min(timeout, dialTimeout))
 	if err != nil {
 		return nil, fmt.Errorf("dial replica: %w", err)
 	}

@@ -22,6 +22,8 @@ const (
 func commands() []*cobra.Command {
 	return []*cobra.Command{
 		newServeCommand(),
+		newDevCommand(),
+		newSimCommand(),
 		newStatusCommand(),
 		newMediaHandlerCommand(),
 		newMeetingControllerCommand(),

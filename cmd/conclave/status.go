@@ -52,13 +52,13 @@ replicas at the same applied index must be the same; status warns when it is not
 // clusterSummary is what all replicas together say. Its JSON is for programs: 64-bit numbers are
 // strings there, as they are in the JSON of every protobuf message.
 type clusterSummary struct {
-	LeaderID           string    `json:"leader_id"`
-	Term               uint64    `json:"term,string"`
-	MediaHandlers      uint64    `json:"media_handlers,string"`
-	MeetingControllers uint64    `json:"meeting_controllers,string"`
-	LiveAssignments    uint64    `json:"live_assignments,string"`
+	LeaderID           string          `json:"leader_id"`
+	Term               uint64          `json:"term,string"`
+	MediaHandlers      uint64          `json:"media_handlers,string"`
+	MeetingControllers uint64          `json:"meeting_controllers,string"`
+	LiveAssignments    uint64          `json:"live_assignments,string"`
 	Replicas           []replicaStatus `json:"replicas"`
-	Warnings           []string  `json:"warnings"`
+	Warnings           []string        `json:"warnings"`
 }
 
 // replicaStatus is one member of the cluster, as the first answer knows it, with its own answer.

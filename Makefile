@@ -1,0 +1,61 @@
+# Everything that a person or a machine does here, by name. `make help` lists it.
+
+GO          ?= go
+VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null)
+COMMIT      ?= $(shell git rev-parse --short HEAD 2>/dev/null)
+LDFLAGS      = -X main.version=$(VERSION) -X main.commit=$(COMMIT)
+
+# Versions of the tools, so that everybody gets the same answer.
+STATICCHECK  = honnef.co/go/tools/cmd/staticcheck@v0.8.2
+BUF          = github.com/bufbuild/buf/cmd/buf@v1.75.0
+GEN_GO       = google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.12
+GEN_GO_GRPC  = google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.6.2
+
+DEMO_ARGS   ?= --for 40s --kill-leader-every 8s
+E2E_KILLS   ?= 20
+FUZZTIME    ?= 60s
+BENCH_ARGS  ?=
+
+.PHONY: help build demo test lint proto bench bench-state failover fuzz clean
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+build: ## build bin/conclave, a static binary
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/conclave ./cmd/conclave
+
+demo: build ## run a whole system on this machine, kill its leaders, and judge it
+	./bin/conclave dev $(DEMO_ARGS)
+
+test: ## run every deterministic test, with the race detector
+	$(GO) test -race -timeout 10m ./...
+
+lint: ## check format, vet and staticcheck
+	@files=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$files" ]; then echo "not gofmt'd:"; echo "$$files"; exit 1; fi
+	$(GO) vet ./...
+	$(GO) run $(STATICCHECK) ./...
+
+proto: ## generate the Go code of the .proto files
+	mkdir -p bin/tools
+	GOBIN=$(CURDIR)/bin/tools $(GO) install $(BUF)
+	GOBIN=$(CURDIR)/bin/tools $(GO) install $(GEN_GO)
+	GOBIN=$(CURDIR)/bin/tools $(GO) install $(GEN_GO_GRPC)
+	cd proto && PATH=$(CURDIR)/bin/tools:$$PATH buf lint && PATH=$(CURDIR)/bin/tools:$$PATH buf generate
+
+bench: ## measure joins and load reports through the real binary, on both log stores
+	cd bench && $(GO) run . $(BENCH_ARGS)
+
+bench-state: ## measure the state machine with 100 000 nodes and 1 000 000 meetings
+	$(GO) test -run '^$$' -bench . -benchtime 20000x -timeout 30m ./fsm
+
+failover: ## kill the leader E2E_KILLS times with SIGKILL and measure until the next join
+	E2E_KILLS=$(E2E_KILLS) $(GO) test -count 1 -run TestFailover -v -timeout 30m ./e2e
+
+fuzz: ## run every fuzz target for FUZZTIME
+	$(GO) test -run '^$$' -fuzz FuzzDecodeEntry -fuzztime $(FUZZTIME) -fuzzminimizetime 10x ./fsm
+	$(GO) test -run '^$$' -fuzz FuzzReadSnapshot -fuzztime $(FUZZTIME) -fuzzminimizetime 10x ./fsm
+	$(GO) test -run '^$$' -fuzz FuzzApply -fuzztime $(FUZZTIME) -fuzzminimizetime 10x ./fsm
+	$(GO) test -run '^$$' -fuzz FuzzValidate -fuzztime $(FUZZTIME) -fuzzminimizetime 10x ./grpcsvc
+
+clean: ## remove what was built
+	rm -rf bin
