@@ -72,31 +72,40 @@ func decodeNode(rec *commandv1.Node) *Node {
 	return n
 }
 
-func encodeAssignment(a *Assignment) *commandv1.Assignment {
-	rec := &commandv1.Assignment{
-		MeetingId:              a.MeetingID,
-		Region:                 a.Region,
-		FencingToken:           a.Token,
-		McId:                   a.MCID,
-		McIncarnation:          a.MCIncarnation,
-		McGrpcEndpoint:         a.MCGRPCEndpoint,
-		McWebtransportEndpoint: a.MCWebTransportEndpoint,
-		MediaHandlers:          EncodeMediaHandlers(a.MediaHandlers),
-		AssignedBy:             a.AssignedBy,
-		AssignedUnixMs:         a.AssignedAtMs,
-		EndedUnixMs:            a.EndedAtMs,
-		EndReason:              a.EndReason,
-	}
+// encodeAssignment fills in a record, which may have been used before, and returns it.
+func encodeAssignment(rec *commandv1.Assignment, a *Assignment) *commandv1.Assignment {
+	rec.MeetingId = a.MeetingID
+	rec.Region = a.Region
+	rec.FencingToken = a.Token
+	rec.McId = a.MCID
+	rec.McIncarnation = a.MCIncarnation
+	rec.McGrpcEndpoint = a.MCGRPCEndpoint
+	rec.McWebtransportEndpoint = a.MCWebTransportEndpoint
+	rec.MediaHandlers = encodeMediaHandlers(rec.MediaHandlers[:0], a.MediaHandlers)
+	rec.AssignedBy = a.AssignedBy
+	rec.AssignedUnixMs = a.AssignedAtMs
+	rec.EndedUnixMs = a.EndedAtMs
+	rec.EndReason = a.EndReason
 	return rec
 }
 
 // EncodeMediaHandlers returns the media handlers of an assignment as commands carry them.
 func EncodeMediaHandlers(refs []MediaHandlerRef) []*commandv1.MediaHandlerRef {
-	recs := make([]*commandv1.MediaHandlerRef, len(refs))
+	return encodeMediaHandlers(make([]*commandv1.MediaHandlerRef, 0, len(refs)), refs)
+}
+
+// encodeMediaHandlers appends to recs, and uses the records behind its end again.
+func encodeMediaHandlers(recs []*commandv1.MediaHandlerRef, refs []MediaHandlerRef) []*commandv1.MediaHandlerRef {
 	for i, mh := range refs {
-		recs[i] = &commandv1.MediaHandlerRef{
-			Id: mh.ID, WebtransportEndpoint: mh.WebTransportEndpoint, GrpcEndpoint: mh.GRPCEndpoint,
+		if i < cap(recs) {
+			recs = recs[:i+1]
+		} else {
+			recs = append(recs, nil)
 		}
+		if recs[i] == nil {
+			recs[i] = new(commandv1.MediaHandlerRef)
+		}
+		recs[i].Id, recs[i].WebtransportEndpoint, recs[i].GrpcEndpoint = mh.ID, mh.WebTransportEndpoint, mh.GRPCEndpoint
 	}
 	return recs
 }

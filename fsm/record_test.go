@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"reflect"
 	"testing"
+
+	commandv1 "github.com/conclave-rtc/conclave/proto/command/v1"
 )
 
 // Whatever field a record has or will be given: it must be hashed, and kept by a snapshot.
@@ -14,7 +16,7 @@ func TestEveryFieldOfANode(t *testing.T) {
 
 func TestEveryFieldOfAnAssignment(t *testing.T) {
 	checkEveryField(t, new(Assignment), (*Assignment).digest, func(a *Assignment) *Assignment {
-		return decodeAssignment(encodeAssignment(a))
+		return decodeAssignment(encodeAssignment(new(commandv1.Assignment), a))
 	})
 }
 

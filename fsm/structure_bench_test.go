@@ -12,6 +12,8 @@ import (
 
 	"github.com/hashicorp/go-memdb"
 	"google.golang.org/protobuf/proto"
+
+	commandv1 "github.com/conclave-rtc/conclave/proto/command/v1"
 )
 
 // Which structure should hold the state? BenchmarkStructure puts the same records, with the
@@ -183,7 +185,7 @@ func (t treeTable) snapshot() iter.Seq[proto.Message] {
 	s := t.State.copy()
 	return func(yield func(proto.Message) bool) {
 		s.mhs.Scan(func(_ string, n *Node) bool { return yield(encodeNode(n)) })
-		s.live.Scan(func(i liveItem) bool { return yield(encodeAssignment(i.a)) })
+		s.live.Scan(func(i liveItem) bool { return yield(encodeAssignment(new(commandv1.Assignment), i.a)) })
 	}
 }
 
@@ -220,7 +222,7 @@ func (t *mapTable) snapshot() iter.Seq[proto.Message] {
 			}
 		}
 		for _, a := range live {
-			if !yield(encodeAssignment(a)) {
+			if !yield(encodeAssignment(new(commandv1.Assignment), a)) {
 				return
 			}
 		}
@@ -273,7 +275,7 @@ func (t memdbTable) snapshot() iter.Seq[proto.Message] {
 						return
 					}
 				case *Assignment:
-					if !yield(encodeAssignment(r)) {
+					if !yield(encodeAssignment(new(commandv1.Assignment), r)) {
 						return
 					}
 				}

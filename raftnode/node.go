@@ -32,6 +32,7 @@ type Node struct {
 	reads    batch.Rounds[ReadIndex]
 	leading  atomic.Pointer[Leadership]
 	changed  atomic.Pointer[chan struct{}] // closed at the next change of leader
+	started  chan struct{}                 // closed once raft is set
 	done     chan struct{}
 	tasks    sync.WaitGroup
 	shutdown sync.Once
@@ -57,6 +58,7 @@ func Open(c Config) (*Node, error) {
 		dir:     dir,
 		stores:  stores,
 		machine: fsm.NewMachine(c.Observer),
+		started: make(chan struct{}),
 		done:    make(chan struct{}),
 	}
 	n.changed.Store(new(make(chan struct{})))
@@ -89,6 +91,7 @@ func (n *Node) start() error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("start raft: %w", err), n.transport.Close())
 	}
+	close(n.started)
 	n.observe()
 	n.tasks.Go(func() { n.followLeadership(changes) })
 	for i := range n.lanes {
@@ -99,6 +102,11 @@ func (n *Node) start() error {
 
 // leadsIn says whether this replica leads in a term, ready or not.
 func (n *Node) leadsIn(term uint64) bool {
+	select {
+	case <-n.started:
+	default:
+		return false // raft asks through its transport before NewRaft has returned
+	}
 	return n.raft.State() == raft.Leader && n.raft.CurrentTerm() == term
 }
 
