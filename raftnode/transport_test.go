@@ -1,0 +1,158 @@
+package raftnode
+
+import (
+	"errors"
+	"net"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
+)
+
+// newTestTransport is a transport of a leader in every term.
+func newTestTransport(t *testing.T, log *durableLog) *transport {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if log == nil {
+		log = &durableLog{LogStore: raft.NewInmemStore()}
+	}
+	tr := newTransport(l, l.Addr().String(), log, func(uint64) bool { return true }, hclog.NewNullLogger())
+	t.Cleanup(func() { tr.Close() })
+	return tr
+}
+
+// follow answers every request of a peer with a term.
+func follow(tr *transport, term uint64) (received *atomic.Int64) {
+	received = new(atomic.Int64)
+	go func() {
+		for rpc := range tr.Consumer() {
+			received.Add(1)
+			rpc.Respond(&raft.AppendEntriesResponse{Term: term, Success: true}, nil)
+		}
+	}()
+	return received
+}
+
+// Raft's short cut for heartbeats lets one of a newer term overtake an append of an older one
+// (hashicorp/raft issue 695): they must come through the consumer, in order with the rest.
+func TestHeartbeatsComeThroughTheConsumer(t *testing.T) {
+	leader, follower := newTestTransport(t, nil), newTestTransport(t, nil)
+	follower.SetHeartbeatHandler(func(raft.RPC) { t.Error("the heartbeat took the short cut") })
+	received := follow(follower, 3)
+	heartbeat := &raft.AppendEntriesRequest{Term: 3, Leader: []byte("leader")}
+	if err := leader.AppendEntries("f", follower.LocalAddr(), heartbeat, new(raft.AppendEntriesResponse)); err != nil {
+		t.Fatal(err)
+	}
+	if received.Load() != 1 {
+		t.Fatalf("the consumer received %d heartbeats, want 1", received.Load())
+	}
+}
+
+func TestAcknowledgementsCountFromWhenTheyWereAskedFor(t *testing.T) {
+	leader, follower := newTestTransport(t, nil), newTestTransport(t, nil)
+	answer := make(chan struct{})
+	go func() {
+		for rpc := range follower.Consumer() {
+			<-answer
+			rpc.Respond(&raft.AppendEntriesResponse{Term: 3, Success: true}, nil)
+		}
+	}()
+	done := make(chan error, 1)
+	before := time.Now()
+	go func() {
+		done <- leader.AppendEntries("f", follower.LocalAddr(), &raft.AppendEntriesRequest{Term: 3}, new(raft.AppendEntriesResponse))
+	}()
+	answer <- struct{}{} // the request is there; its answer comes after the read began
+	began := time.Now()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if !leader.ackedSince("f", 3, before) {
+		t.Error("an acknowledgement of what was sent after the moment does not count")
+	}
+	if leader.ackedSince("f", 3, began) {
+		t.Error("an acknowledgement of what was sent before the read began counts for it")
+	}
+	if leader.ackedSince("f", 4, before) {
+		t.Error("an acknowledgement of another term counts")
+	}
+	if leader.ackedSince("g", 3, before) {
+		t.Error("an acknowledgement of another peer counts")
+	}
+}
+
+func TestARefusalIsNoAcknowledgement(t *testing.T) {
+	leader, follower := newTestTransport(t, nil), newTestTransport(t, nil)
+	follow(follower, 9)
+	before := time.Now()
+	if err := leader.AppendEntries("f", follower.LocalAddr(), &raft.AppendEntriesRequest{Term: 3}, new(raft.AppendEntriesResponse)); err != nil {
+		t.Fatal(err)
+	}
+	if leader.ackedSince("f", 3, before) {
+		t.Error("a peer of a newer term was counted as a follower")
+	}
+}
+
+func TestALeaderWhoseDiskHangsKeepsQuiet(t *testing.T) {
+	log := &durableLog{LogStore: raft.NewInmemStore()}
+	leader, follower := newTestTransport(t, log), newTestTransport(t, nil)
+	received := follow(follower, 3)
+	log.writingSince.Store(time.Now().Add(-2 * maxDiskStall).UnixNano())
+	err := leader.AppendEntries("f", follower.LocalAddr(), &raft.AppendEntriesRequest{Term: 3}, new(raft.AppendEntriesResponse))
+	if !errors.Is(err, errDiskStalled) || received.Load() != 0 {
+		t.Fatalf("got %v and %d heartbeats, want none sent", err, received.Load())
+	}
+}
+
+// Raft waits longer after every failed replication. So a failure is told only when the peer
+// answers heartbeats again, or the leadership is over.
+func TestFailedReplicationWaitsForThePeer(t *testing.T) {
+	leader := newTestTransport(t, nil)
+	var leads atomic.Bool
+	leads.Store(true)
+	leader.leads = func(uint64) bool { return leads.Load() }
+	down, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := raft.ServerAddress(down.Addr().String())
+	down.Close()
+
+	replicate := func() <-chan error {
+		done := make(chan error, 1)
+		go func() {
+			req := &raft.AppendEntriesRequest{Term: 3, LeaderCommitIndex: 5}
+			done <- leader.AppendEntries("f", address, req, new(raft.AppendEntriesResponse))
+		}()
+		return done
+	}
+	failed := replicate()
+	select {
+	case err := <-failed:
+		t.Fatalf("told at once: %v", err)
+	case <-time.After(3 * peerPoll):
+	}
+	leader.acknowledge("f", ack{term: 3, sent: time.Now()})
+	if err := <-failed; err == nil {
+		t.Fatal("a failed replication was told as a success")
+	}
+	failed = replicate()
+	leads.Store(false)
+	if err := <-failed; err == nil {
+		t.Fatal("a failed replication was told as a success")
+	}
+}
+
+// A heartbeat fails at once: it is what finds out that the peer is back.
+func TestFailedHeartbeatIsToldAtOnce(t *testing.T) {
+	leader := newTestTransport(t, nil)
+	err := leader.AppendEntries("f", "127.0.0.1:1", &raft.AppendEntriesRequest{Term: 3}, new(raft.AppendEntriesResponse))
+	if err == nil {
+		t.Fatal("a heartbeat to nobody succeeded")
+	}
+}
