@@ -29,11 +29,13 @@ demo: build ## run a whole system on this machine, kill its leaders, and judge i
 
 test: ## run every deterministic test, with the race detector
 	$(GO) test -race -timeout 10m ./...
+	cd bench && $(GO) test ./...
 
 lint: ## check format, vet and staticcheck
 	@files=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$files" ]; then echo "not gofmt'd:"; echo "$$files"; exit 1; fi
 	$(GO) vet ./...
 	$(GO) run $(STATICCHECK) ./...
+	cd bench && $(GO) vet ./...
 
 proto: ## generate the Go code of the .proto files
 	mkdir -p bin/tools
@@ -43,7 +45,7 @@ proto: ## generate the Go code of the .proto files
 	cd proto && PATH=$(CURDIR)/bin/tools:$$PATH buf lint && PATH=$(CURDIR)/bin/tools:$$PATH buf generate
 
 bench: ## measure joins and load reports through the real binary, on both log stores
-	cd bench && $(GO) run . $(BENCH_ARGS)
+	cd bench && $(GO) run ./cmd/loadbench $(BENCH_ARGS)
 
 bench-state: ## measure the state machine with 100 000 nodes and 1 000 000 meetings
 	$(GO) test -run '^$$' -bench . -benchtime 20000x -timeout 30m ./fsm

@@ -74,8 +74,9 @@ func stands(live *fsm.Assignment, mc *fsm.Node) bool {
 	return mc != nil && mc.Health != fsm.Unhealthy && mc.Incarnation == live.MCIncarnation
 }
 
-// assign shares the placement of the meeting that is under way, or begins one. Only the caller
-// that began it created the assignment.
+// assign begins the placement of a meeting, or waits for the one that is under way and then has
+// the caller look again: between its commit and here the assignment may have been ended, and the
+// end acknowledged, before this caller came. A failure is shared as it is.
 func (d *desk) assign(ctx context.Context, key fsm.MeetingKey, preferredZone string) (Placement, error) {
 	d.mu.Lock()
 	f, shared := d.flights[key]
@@ -90,9 +91,14 @@ func (d *desk) assign(ctx context.Context, key fsm.MeetingKey, preferredZone str
 	}
 	select {
 	case <-f.done:
-		p := f.placement
-		p.Created = p.Created && !shared
-		return p, f.err
+		if shared && f.err == nil {
+			return Placement{}, errDecideAgain
+		}
+		return f.placement, f.err
+	case <-d.lead.Context.Done():
+		// The placement goes on until its fate is known, which without a quorum may take long.
+		// The next leader knows it too: joiners ask there.
+		return Placement{}, raftnode.ErrNotLeader
 	case <-ctx.Done():
 		return Placement{}, context.Cause(ctx)
 	}
@@ -119,6 +125,8 @@ func (d *desk) waitWhilePlacing(ctx context.Context, key fsm.MeetingKey, token u
 	select {
 	case <-f.done:
 		return nil
+	case <-d.lead.Context.Done():
+		return raftnode.ErrNotLeader
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}

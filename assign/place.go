@@ -170,7 +170,10 @@ func (d *desk) commit(on decision, mc *fsm.Node, handlers []fsm.MediaHandlerRef,
 	ctx := context.WithoutCancel(d.lead.Context)
 	r, err := d.node.Propose(ctx, raftnode.Urgent, on.command(d.node.ID(), mc, handlers, token))
 	if errors.Is(err, raftnode.ErrInDoubt) {
-		r, err = d.findOut(ctx, on.key, token)
+		if err := d.node.WaitDecided(ctx, d.lead.Term); err != nil {
+			return Placement{}, errors.Join(raftnode.ErrInDoubt, err) // not known, so not to be released
+		}
+		r, err = d.findOut(on.key, token)
 	}
 	to := calleeOf(mc)
 	switch {
@@ -193,12 +196,9 @@ func (d *desk) commit(on decision, mc *fsm.Node, handlers []fsm.MediaHandlerRef,
 	return Placement{Assignment: r.Assignment, Index: r.Index}, nil
 }
 
-// findOut waits until the log tells whether an entry that was under way when leadership was lost
-// is committed: not earlier may the acceptance be released.
-func (d *desk) findOut(ctx context.Context, key fsm.MeetingKey, token uint64) (fsm.Result, error) {
-	if err := d.node.WaitDecided(ctx, d.lead.Term); err != nil {
-		return fsm.Result{}, err
-	}
+// findOut tells whether an entry that was under way when leadership was lost is committed. The
+// log must have decided: not earlier may the acceptance be released.
+func (d *desk) findOut(key fsm.MeetingKey, token uint64) (fsm.Result, error) {
 	r := fsm.Result{Outcome: fsm.Conflict}
 	d.node.Machine().View(func(s *fsm.State) {
 		r.Index = s.Index()

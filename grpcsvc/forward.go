@@ -25,6 +25,9 @@ const reasonNotLeader = "NOT_LEADER"
 const (
 	firstRetry = 5 * time.Millisecond
 	lastRetry  = 100 * time.Millisecond
+	// answerTime is kept of the caller's time to send the answer: one that comes with the
+	// deadline comes too late, and the caller would learn only that time is up.
+	answerTime = 100 * time.Millisecond
 )
 
 // atLeader runs here when this replica leads, and there when another one does, and looks for the
@@ -32,7 +35,7 @@ const (
 // that was forwarded already has one attempt, here.
 func atLeader[T any](ctx context.Context, s *Server, method string, here func() (T, error), there func(context.Context, *grpc.ClientConn) (T, error)) (T, error) {
 	var none T
-	giveUp := time.Now().Add(s.config.ForwardTimeout)
+	giveUp := s.giveUp(ctx)
 	for wait := firstRetry; ; wait = min(2*wait, lastRetry) {
 		result, err := attempt(ctx, s, method, here, there)
 		if !tryAgain(err) {
@@ -52,6 +55,16 @@ func atLeader[T any](ctx context.Context, s *Server, method string, here func() 
 			return none, noLeader()
 		}
 	}
+}
+
+// giveUp is until when a call looks for a leader.
+func (s *Server) giveUp(ctx context.Context) time.Time {
+	left := s.config.ForwardTimeout
+	if deadline, ok := ctx.Deadline(); ok {
+		until := time.Until(deadline)
+		left = min(left, until-min(until/4, answerTime))
+	}
+	return time.Now().Add(left)
 }
 
 // noLeaderIn is the error of a call whose context ended while no leader was found.

@@ -3,7 +3,6 @@ package grpcsvc
 import (
 	"context"
 	"errors"
-	"sync"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -36,13 +35,18 @@ func (r replica) Submit(ctx context.Context, req *replicav1.SubmitRequest) (*rep
 			return nil, status.Errorf(codes.InvalidArgument, "commands[%d]: not a registration, report or announcement", i)
 		}
 	}
-	results := make([]*replicav1.SubmitResult, len(req.Commands))
-	var wg sync.WaitGroup
-	for i, cmd := range req.Commands {
-		wg.Go(func() { results[i] = encodeResult(r.propose(ctx, cmd)) })
+	for _, cmd := range req.Commands {
+		r.heard(cmd)
 	}
-	wg.Wait()
-	return &replicav1.SubmitResponse{Results: results}, nil
+	results, err := r.node.ProposeAll(req.Commands)
+	if err != nil {
+		return nil, replicaStatus(err)
+	}
+	resp := &replicav1.SubmitResponse{Results: make([]*replicav1.SubmitResult, len(results))}
+	for i, result := range results {
+		resp.Results[i] = encodeResult(result)
+	}
+	return resp, nil
 }
 
 // submittable: nothing that is decided by the leader alone comes from a follower.
@@ -56,42 +60,24 @@ func submittable(cmd *commandv1.Command) bool {
 
 // replicaStatus tells the replica that asked to look for the leader again.
 func replicaStatus(err error) error {
-	if errors.Is(err, raftnode.ErrNotLeader) {
+	if errors.Is(err, raftnode.ErrNotLeader) || errors.Is(err, raftnode.ErrInDoubt) {
 		return statusError(codes.FailedPrecondition, reasonNotLeader, "this replica does not lead", nil)
 	}
 	return err
 }
 
-func encodeResult(r fsm.Result, err error) *replicav1.SubmitResult {
-	out := &replicav1.SubmitResult{Index: r.Index, StampUnixMs: r.StampMs}
-	switch {
-	case errors.Is(err, raftnode.ErrOverloaded):
-		out.Outcome = replicav1.SubmitResult_OUTCOME_OVERLOADED
-	case err != nil: // the follower tries again
-	case r.Outcome == fsm.NotRegistered:
+func encodeResult(r fsm.Result) *replicav1.SubmitResult {
+	out := &replicav1.SubmitResult{Index: r.Index, StampUnixMs: r.StampMs, Outcome: replicav1.SubmitResult_OUTCOME_APPLIED}
+	if r.Outcome == fsm.NotRegistered {
 		out.Outcome = replicav1.SubmitResult_OUTCOME_NOT_REGISTERED
-	default:
-		out.Outcome = replicav1.SubmitResult_OUTCOME_APPLIED
 	}
 	return out
 }
 
-// submitted is the leader's answer to one command.
-type submitted struct {
-	result fsm.Result
-	err    error
-}
-
-func decodeResult(r *replicav1.SubmitResult) submitted {
-	out := submitted{result: fsm.Result{Index: r.Index, StampMs: r.StampUnixMs}}
-	switch r.Outcome {
-	case replicav1.SubmitResult_OUTCOME_APPLIED:
-	case replicav1.SubmitResult_OUTCOME_NOT_REGISTERED:
-		out.result.Outcome = fsm.NotRegistered
-	case replicav1.SubmitResult_OUTCOME_OVERLOADED:
-		out.err = raftnode.ErrOverloaded
-	default:
-		out.err = errNoLeaderYet
+func decodeResult(r *replicav1.SubmitResult) fsm.Result {
+	out := fsm.Result{Index: r.Index, StampMs: r.StampUnixMs}
+	if r.Outcome == replicav1.SubmitResult_OUTCOME_NOT_REGISTERED {
+		out.Outcome = fsm.NotRegistered
 	}
 	return out
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/conclave-rtc/conclave/assign"
 	"github.com/conclave-rtc/conclave/batch"
+	"github.com/conclave-rtc/conclave/fsm"
 	commandv1 "github.com/conclave-rtc/conclave/proto/command/v1"
 	conclavev1 "github.com/conclave-rtc/conclave/proto/conclave/v1"
 	_ "github.com/conclave-rtc/conclave/proto/darktower/v0" // for reflection
@@ -47,7 +48,7 @@ type Server struct {
 	grpc    *grpc.Server
 	health  *health.Server
 	peers   *peers
-	submits *batch.Batcher[*commandv1.Command, submitted]
+	submits *batch.Batcher[*commandv1.Command, fsm.Result]
 	reads   batch.Rounds[raftnode.ReadIndex]
 	done    chan struct{}
 }

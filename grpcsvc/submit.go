@@ -26,29 +26,30 @@ func (s *Server) submit(ctx context.Context, cmd *commandv1.Command) (fsm.Result
 	return atLeader(ctx, s, "Submit",
 		func() (fsm.Result, error) { return s.propose(ctx, cmd) },
 		func(ctx context.Context, _ *grpc.ClientConn) (fsm.Result, error) {
-			r, err := s.submits.Do(ctx, cmd)
-			if err != nil {
-				return fsm.Result{}, err
-			}
-			return r.result, r.err
+			return s.submits.Do(ctx, cmd)
 		})
 }
 
-// propose commits a command at the leader. The node counts as heard from the moment its word
-// arrived, however long the commit takes.
+// propose commits a command at the leader.
 func (s *Server) propose(ctx context.Context, cmd *commandv1.Command) (fsm.Result, error) {
+	s.heard(cmd)
+	return s.node.Propose(ctx, raftnode.Bulk, cmd)
+}
+
+// heard counts a node as heard from the moment its word reached the leader, however long the
+// commit takes.
+func (s *Server) heard(cmd *commandv1.Command) {
 	switch op := cmd.Op.(type) {
 	case *commandv1.Command_ReportLoad:
 		s.assigner.Heard(op.ReportLoad.Kind, op.ReportLoad.Id)
 	case *commandv1.Command_RegisterNode:
 		s.assigner.Heard(op.RegisterNode.Kind, op.RegisterNode.Id)
 	}
-	return s.node.Propose(ctx, raftnode.Bulk, cmd)
 }
 
 // submitToLeader sends one message with the commands of many calls. A command that the leader
 // could not commit makes its own call look for the leader again.
-func (s *Server) submitToLeader(cmds []*commandv1.Command) ([]submitted, error) {
+func (s *Server) submitToLeader(cmds []*commandv1.Command) ([]fsm.Result, error) {
 	leader := s.peers.leader()
 	if leader == nil {
 		return nil, errNoLeaderYet
@@ -68,7 +69,7 @@ func (s *Server) submitToLeader(cmds []*commandv1.Command) ([]submitted, error) 
 	if len(resp.Results) != len(cmds) {
 		return nil, fmt.Errorf("the leader answered %d of %d commands", len(resp.Results), len(cmds))
 	}
-	results := make([]submitted, len(cmds))
+	results := make([]fsm.Result, len(cmds))
 	for i, r := range resp.Results {
 		results[i] = decodeResult(r)
 	}

@@ -11,19 +11,32 @@ import (
 	"github.com/gofrs/flock"
 )
 
-// identity says whose data folder it is. It is written once, when the folder is empty.
+// identity says whose data folder it is. It is written once, when everything else is in a new
+// folder: where it is, the log must be.
 type identity struct {
 	Format   int          `json:"format"`
 	NodeID   string       `json:"node_id"`
 	LogStore LogStoreKind `json:"log_store"`
 }
 
-const dataDirFormat = 1
+const (
+	dataDirFormat = 1
+	identityFile  = "node.json"
+)
 
 // dataDir is a data folder that this process holds.
 type dataDir struct {
-	path string
-	lock *flock.Flock
+	path     string
+	lock     *flock.Flock
+	identity identity
+	// isNew: no replica has ever run on it.
+	isNew bool
+}
+
+// isNewDataDir says whether a folder is yet to be made a replica's.
+func isNewDataDir(path string) bool {
+	_, err := os.Stat(filepath.Join(path, identityFile))
+	return errors.Is(err, fs.ErrNotExist)
 }
 
 // openDataDir takes the folder for this process. It refuses one that another process holds, or
@@ -40,8 +53,8 @@ func openDataDir(path, nodeID string, store LogStoreKind) (*dataDir, error) {
 	if !held {
 		return nil, fmt.Errorf("the data folder %s is in use by another process", path)
 	}
-	d := &dataDir{path: path, lock: lock}
-	if err := d.checkIdentity(identity{dataDirFormat, nodeID, store}); err != nil {
+	d := &dataDir{path: path, lock: lock, identity: identity{dataDirFormat, nodeID, store}}
+	if err := d.checkIdentity(); err != nil {
 		return nil, errors.Join(err, d.close())
 	}
 	return d, nil
@@ -49,11 +62,12 @@ func openDataDir(path, nodeID string, store LogStoreKind) (*dataDir, error) {
 
 func (d *dataDir) close() error { return d.lock.Unlock() }
 
-func (d *dataDir) checkIdentity(want identity) error {
-	path := filepath.Join(d.path, "node.json")
+func (d *dataDir) checkIdentity() error {
+	path, want := filepath.Join(d.path, identityFile), d.identity
 	data, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return writeIdentity(path, want)
+		d.isNew = true
+		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("read whose data folder this is: %w", err)
@@ -73,13 +87,14 @@ func (d *dataDir) checkIdentity(want identity) error {
 	return nil
 }
 
-// writeIdentity writes the file whole or not at all.
-func writeIdentity(path string, id identity) error {
-	data, err := json.MarshalIndent(id, "", "  ")
+// claim makes a new folder this node's. It writes the file whole or not at all.
+func (d *dataDir) claim() error {
+	path := filepath.Join(d.path, identityFile)
+	data, err := json.MarshalIndent(d.identity, "", "  ")
 	if err != nil {
 		return fmt.Errorf("encode whose data folder this is: %w", err)
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), "node.json.*")
+	f, err := os.CreateTemp(d.path, identityFile+".*")
 	if err != nil {
 		return fmt.Errorf("write whose data folder this is: %w", err)
 	}

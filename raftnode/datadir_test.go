@@ -1,6 +1,7 @@
 package raftnode
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -33,7 +34,7 @@ func TestDataDirRefusesWhatIsNotItsOwn(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := first.close(); err != nil {
+			if err := errors.Join(first.claim(), first.close()); err != nil {
 				t.Fatal(err)
 			}
 			if tc.spoil != nil {

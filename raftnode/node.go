@@ -43,9 +43,20 @@ func Open(c Config) (*Node, error) {
 	if err := c.check(); err != nil {
 		return nil, err
 	}
+	if isNewDataDir(c.DataDir) {
+		// Nothing may be left of a start that is refused.
+		if _, err := c.bootstrapConfiguration(); err != nil {
+			return nil, err
+		}
+	}
 	dir, err := openDataDir(c.DataDir, c.NodeID, c.LogStore)
 	if err != nil {
 		return nil, err
+	}
+	if !dir.isNew {
+		if err := checkStores(c.DataDir, c.LogStore); err != nil {
+			return nil, errors.Join(err, dir.close())
+		}
 	}
 	stores, err := openStores(c.DataDir, c.LogStore, c.Logger, c.Fatal)
 	if err != nil {
@@ -87,9 +98,9 @@ func (n *Node) start() error {
 		return errors.Join(err, n.transport.Close())
 	}
 	sm := &applier{machine: n.machine, applied: &n.applied, metrics: n.metrics, fatal: n.config.Fatal}
-	n.raft, err = raft.NewRaft(rc, sm, cache, n.stores.stable, n.stores.snapshots, n.transport)
+	n.raft, err = n.newRaft(rc, sm, cache)
 	if err != nil {
-		return errors.Join(fmt.Errorf("start raft: %w", err), n.transport.Close())
+		return errors.Join(err, n.transport.Close())
 	}
 	close(n.started)
 	n.observe()
@@ -98,6 +109,21 @@ func (n *Node) start() error {
 		n.lanes[i] = batch.NewBatcher(laneLimits, n.done, n.commit)
 	}
 	return nil
+}
+
+// newRaft makes an error of a panic: raft panics when an entry of the log is damaged, or the log
+// does not go on where the snapshot ends.
+func (n *Node) newRaft(rc *raft.Config, sm raft.FSM, logs raft.LogStore) (r *raft.Raft, err error) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			err = fmt.Errorf("the data folder %s is damaged: its log cannot be read from where its snapshot ends: %v", n.dir.path, cause)
+		}
+	}()
+	r, err = raft.NewRaft(rc, sm, logs, n.stores.stable, n.stores.snapshots, n.transport)
+	if err != nil {
+		return nil, fmt.Errorf("start raft on the data folder %s: %w", n.dir.path, err)
+	}
+	return r, nil
 }
 
 // leadsIn says whether this replica leads in a term, ready or not.
@@ -110,14 +136,17 @@ func (n *Node) leadsIn(term uint64) bool {
 	return n.raft.State() == raft.Leader && n.raft.CurrentTerm() == term
 }
 
-// bootstrap writes the initial cluster into an empty data folder.
+// bootstrap writes the initial cluster into a new data folder.
 func (n *Node) bootstrap(rc *raft.Config, logs raft.LogStore) error {
+	if !n.dir.isNew {
+		return nil
+	}
 	exists, err := raft.HasExistingState(logs, n.stores.stable, n.stores.snapshots)
 	if err != nil {
 		return fmt.Errorf("look for existing Raft state: %w", err)
 	}
-	if exists {
-		return nil
+	if exists { // the first start was cut short
+		return n.dir.claim()
 	}
 	conf, err := n.config.bootstrapConfiguration()
 	if err != nil {
@@ -126,7 +155,7 @@ func (n *Node) bootstrap(rc *raft.Config, logs raft.LogStore) error {
 	if err := raft.BootstrapCluster(rc, logs, n.stores.stable, n.stores.snapshots, n.transport, conf); err != nil {
 		return fmt.Errorf("write the initial cluster: %w", err)
 	}
-	return nil
+	return n.dir.claim()
 }
 
 // Machine is the replicated state machine, for reading.

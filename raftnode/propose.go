@@ -51,7 +51,7 @@ func (n *Node) Propose(ctx context.Context, l Lane, cmd *commandv1.Command) (fsm
 	if n.Leading() == nil {
 		return fsm.Result{}, ErrNotLeader
 	}
-	if fsm.Since(cmd) > n.clusterVersion() {
+	if !n.understood(cmd) {
 		return fsm.Result{}, ErrNotUnderstood
 	}
 	r, err := n.lanes[l].Do(ctx, cmd)
@@ -62,6 +62,20 @@ func (n *Node) Propose(ctx context.Context, l Lane, cmd *commandv1.Command) (fsm
 		return r, ErrInDoubt
 	}
 	return r, err
+}
+
+// ProposeAll commits commands that have gathered elsewhere as one entry, and returns what each
+// did. Errors are those of Propose, for all of them.
+func (n *Node) ProposeAll(cmds []*commandv1.Command) ([]fsm.Result, error) {
+	if n.Leading() == nil {
+		return nil, ErrNotLeader
+	}
+	for _, cmd := range cmds {
+		if !n.understood(cmd) {
+			return nil, ErrNotUnderstood
+		}
+	}
+	return n.commit(cmds)
 }
 
 // commit commits commands as one entry: the group commit. What arrives meanwhile shares the next.
@@ -90,13 +104,22 @@ func proposeError(err error) error {
 	}
 }
 
+// understood says whether every replica knows the command.
+func (n *Node) understood(cmd *commandv1.Command) bool {
+	since := fsm.Since(cmd)
+	return since <= firstVersion || since <= n.clusterVersion()
+}
+
+// firstVersion is the command version that every replica knows, announced or not.
+const firstVersion = 1
+
 // clusterVersion is the newest command version that every replica understands. One that has not
 // announced itself is taken to know the first.
 func (n *Node) clusterVersion() uint32 {
 	version := uint32(fsm.CommandVersion)
 	n.machine.View(func(s *fsm.State) {
 		for _, server := range n.servers() {
-			known := uint32(1)
+			known := uint32(firstVersion)
 			if m := s.Member(string(server.ID)); m != nil {
 				known = m.CommandVersion
 			}

@@ -19,6 +19,12 @@ import (
 // LogStoreKind names a log store.
 type LogStoreKind string
 
+// Where the stores are in a data folder.
+const (
+	boltFile  = "raft.db"
+	walFolder = "wal"
+)
+
 // The log stores: one B+ tree file with the stable store, or a segmented write-ahead log.
 const (
 	LogStoreBolt LogStoreKind = "bolt"
@@ -57,7 +63,7 @@ func openStores(dir string, kind LogStoreKind, log hclog.Logger, fatal func(erro
 		return nil, fmt.Errorf("open snapshots: %w", err)
 	}
 	bolt, err := raftboltdb.New(raftboltdb.Options{
-		Path: filepath.Join(dir, "raft.db"),
+		Path: filepath.Join(dir, boltFile),
 		BoltOptions: &bbolt.Options{
 			Timeout: time.Second,
 			// The list of free pages is rebuilt at start instead of written at every commit.
@@ -71,14 +77,14 @@ func openStores(dir string, kind LogStoreKind, log hclog.Logger, fatal func(erro
 	s := &stores{stable: bolt, snapshots: snapshots, closers: []io.Closer{bolt}}
 	var store raft.LogStore = bolt
 	if kind == LogStoreWAL {
-		wal, err := openWAL(filepath.Join(dir, "wal"), log)
+		wal, err := openWAL(filepath.Join(dir, walFolder), log)
 		if err != nil {
 			return nil, errors.Join(err, s.close())
 		}
 		store = wal
 		s.closers = append(s.closers, wal)
 	}
-	s.log = &durableLog{LogStore: store, fatal: fatal}
+	s.log = &durableLog{LogStore: &checkedLog{store}, fatal: fatal}
 	return s, nil
 }
 

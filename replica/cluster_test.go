@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -88,7 +89,7 @@ func newCluster(dir string, size int, changes ...func(*Config)) (*testCluster, e
 		m.config.Version = "test"
 		m.config.Timing = testTiming
 		m.config.MCTimeout = time.Second
-		m.config.Logger = c.newLogger(false)
+		m.config.Logger = newLogger(c.logs, false)
 		m.config.Fatal = func(err error) { panic(fmt.Errorf("%s: %w", id, err)) }
 		conn, err := grpc.NewClient("passthrough:///"+m.addrs[0],
 			grpc.WithTransportCredentials(insecure.NewCredentials()),
@@ -115,8 +116,8 @@ func newCluster(dir string, size int, changes ...func(*Config)) (*testCluster, e
 	return c, err
 }
 
-func (c *testCluster) newLogger(json bool) hclog.Logger {
-	return hclog.New(&hclog.LoggerOptions{Name: "conclave", Level: hclog.Trace, Output: c.logs, JSONFormat: json})
+func newLogger(to io.Writer, json bool) hclog.Logger {
+	return hclog.New(&hclog.LoggerOptions{Name: "conclave", Level: hclog.Trace, Output: to, JSONFormat: json})
 }
 
 func (c *testCluster) start() error {

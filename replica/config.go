@@ -58,7 +58,7 @@ func Default() Config {
 		GRPCAddress:        "127.0.0.1:50051",
 		RaftAddress:        "127.0.0.1:7950",
 		HTTPAddress:        "127.0.0.1:8080",
-		LogStore:           raftnode.LogStoreBolt,
+		LogStore:           raftnode.LogStoreWAL,
 		Timing:             raftnode.DefaultTiming,
 		Retention:          raftnode.DefaultRetention,
 		LoadReportInterval: 10 * time.Second,

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -220,19 +219,17 @@ type refusal struct {
 }
 
 var (
-	invalidField          = refusal{codes.InvalidArgument, "INVALID_FIELD", false}
-	notRegistered         = refusal{codes.NotFound, "NOT_REGISTERED", false}
-	noAssignment          = refusal{codes.NotFound, "NO_ASSIGNMENT", false}
-	noControllers         = refusal{codes.Unavailable, "NO_MEETING_CONTROLLERS", true}
-	noHandlers            = refusal{codes.Unavailable, "NO_MEDIA_HANDLERS", true}
-	controllersFull       = refusal{codes.Unavailable, "CONTROLLERS_AT_CAPACITY", true}
-	controllersDraining   = refusal{codes.Unavailable, "CONTROLLERS_DRAINING", true}
-	controllersUnhealthy  = refusal{codes.Unavailable, "CONTROLLERS_UNHEALTHY", true}
-	controllersUnreached  = refusal{codes.Unavailable, "CONTROLLERS_UNREACHABLE", true}
-	noLeader              = refusal{codes.Unavailable, "NO_LEADER", true}
-	fenced                = refusal{codes.FailedPrecondition, "FENCED", false}
-	longestRetry          = time.Minute
-	secretsNoErrorMayHold []string
+	invalidField         = refusal{codes.InvalidArgument, "INVALID_FIELD", false}
+	notRegistered        = refusal{codes.NotFound, "NOT_REGISTERED", false}
+	noAssignment         = refusal{codes.NotFound, "NO_ASSIGNMENT", false}
+	noControllers        = refusal{codes.Unavailable, "NO_MEETING_CONTROLLERS", true}
+	noHandlers           = refusal{codes.Unavailable, "NO_MEDIA_HANDLERS", true}
+	controllersFull      = refusal{codes.Unavailable, "CONTROLLERS_AT_CAPACITY", true}
+	controllersDraining  = refusal{codes.Unavailable, "CONTROLLERS_DRAINING", true}
+	controllersUnhealthy = refusal{codes.Unavailable, "CONTROLLERS_UNHEALTHY", true}
+	controllersUnreached = refusal{codes.Unavailable, "CONTROLLERS_UNREACHABLE", true}
+	noLeader             = refusal{codes.Unavailable, "NO_LEADER", true}
+	fenced               = refusal{codes.FailedPrecondition, "FENCED", false}
 )
 
 // check says how an error differs from what it must be: code, domain, reason and retry delay.
@@ -252,13 +249,8 @@ func (want refusal) check(err error) error {
 	switch {
 	case st.Code() != want.code || info.Reason != want.reason || info.Domain != "conclave":
 		return fmt.Errorf("got %v %s/%s (%s), want %v %s", st.Code(), info.Domain, info.Reason, st.Message(), want.code, want.reason)
-	case (retry != nil) != want.retry, want.retry && (delay <= 0 || delay > longestRetry):
+	case (retry != nil) != want.retry, want.retry && (delay <= 0 || delay > time.Minute):
 		return fmt.Errorf("%s: got RetryInfo %v, want one: %v", want.reason, retry, want.retry)
-	}
-	for _, secret := range secretsNoErrorMayHold {
-		if strings.Contains(fmt.Sprint(st.Message(), st.Details()), secret) {
-			return fmt.Errorf("%s holds a secret", want.reason)
-		}
 	}
 	return nil
 }

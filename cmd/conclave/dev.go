@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/conclave-rtc/conclave/localcluster"
+	"github.com/conclave-rtc/conclave/raftnode"
 	"github.com/conclave-rtc/conclave/sim"
 )
 
@@ -39,7 +40,7 @@ func newDevCommand() *cobra.Command {
 	o := &devOptions{
 		replicas: 3, handlers: 60, controls: 12, joiners: 16, rate: 200, maxLive: 400,
 		regions: []string{"eu", "us", "ap"}, zones: []string{"a", "b", "c"},
-		interval: 2 * time.Second, staleAfter: 6 * time.Second, logStore: "bolt", seed: 1,
+		interval: 2 * time.Second, staleAfter: 6 * time.Second, logStore: logStoreFlag(raftnode.LogStoreWAL), seed: 1,
 	}
 	cmd := &cobra.Command{
 		Use:   "dev",
