@@ -146,7 +146,7 @@ func TestADoubtIsReleasedOnlyOnceTheLogHasDecided(t *testing.T) {
 	}
 	select {
 	case err := <-answer:
-		t.Errorf("answered %v before the log decided", err)
+		t.Fatalf("answered %v before the log decided", err)
 	default:
 	}
 	if n := mc.Count(sim.EventRelease, ""); n != 0 {

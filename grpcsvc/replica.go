@@ -38,7 +38,7 @@ func (r replica) Submit(ctx context.Context, req *replicav1.SubmitRequest) (*rep
 	for _, cmd := range req.Commands {
 		r.heard(cmd)
 	}
-	results, err := r.node.ProposeAll(req.Commands)
+	results, err := r.node.ProposeAll(ctx, raftnode.Bulk, req.Commands)
 	if err != nil {
 		return nil, replicaStatus(err)
 	}

@@ -15,7 +15,8 @@ import (
 )
 
 // submitLimits: what nodes report at a follower goes to the leader in messages that many share.
-var submitLimits = batch.Limits{Batch: 512, Queue: 8192, InFlight: 4}
+// The second gathers commands for the leader's next entry while the first is being committed.
+var submitLimits = batch.Limits{Batch: 512, Queue: 8192, InFlight: 2}
 
 // submitTimeout bounds one message to the leader.
 const submitTimeout = 5 * time.Second

@@ -28,7 +28,7 @@ type Node struct {
 	machine   *fsm.Machine
 	applied   watermark
 
-	lanes    [lanes]*batch.Batcher[*commandv1.Command, fsm.Result]
+	lanes    [lanes]*batch.Batcher[[]*commandv1.Command, []fsm.Result]
 	reads    batch.Rounds[ReadIndex]
 	leading  atomic.Pointer[Leadership]
 	changed  atomic.Pointer[chan struct{}] // closed at the next change of leader

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -36,10 +37,10 @@ const (
 	lanes
 )
 
-// laneLimits: at some 60 bytes a report, an entry stays below the size where the disk, and not
-// the fsync, takes the time. The queue is less than a second's work. The second entry is written
-// while the first travels; with more under way, entries only get smaller.
-var laneLimits = batch.Limits{Batch: 512, Queue: 8192, InFlight: 2}
+// laneLimits: one entry of a lane at a time. Whatever comes meanwhile shares the next, and what an
+// entry costs, on every replica, is mostly the same for one command and for hundreds. The queue
+// is less than a second's work.
+var laneLimits = batch.Limits{Batch: 512, Queue: 8192, InFlight: 1}
 
 // enqueueTimeout bounds the wait for raft to take an entry.
 const enqueueTimeout = 5 * time.Second
@@ -48,25 +49,16 @@ const enqueueTimeout = 5 * time.Second
 // may still be committed. Errors: ErrNotLeader, ErrInDoubt, ErrOverloaded, ErrNotUnderstood, or
 // the context's.
 func (n *Node) Propose(ctx context.Context, l Lane, cmd *commandv1.Command) (fsm.Result, error) {
-	if n.Leading() == nil {
-		return fsm.Result{}, ErrNotLeader
+	results, err := n.ProposeAll(ctx, l, []*commandv1.Command{cmd})
+	if err != nil {
+		return fsm.Result{}, err
 	}
-	if !n.understood(cmd) {
-		return fsm.Result{}, ErrNotUnderstood
-	}
-	r, err := n.lanes[l].Do(ctx, cmd)
-	switch {
-	case errors.Is(err, batch.ErrFull):
-		return r, ErrOverloaded
-	case errors.Is(err, batch.ErrClosed):
-		return r, ErrInDoubt
-	}
-	return r, err
+	return results[0], nil
 }
 
-// ProposeAll commits commands that have gathered elsewhere as one entry, and returns what each
-// did. Errors are those of Propose, for all of them.
-func (n *Node) ProposeAll(cmds []*commandv1.Command) ([]fsm.Result, error) {
+// ProposeAll commits commands that have gathered elsewhere in one entry, which others may share,
+// and returns what each did. Errors are those of Propose, for all of them.
+func (n *Node) ProposeAll(ctx context.Context, l Lane, cmds []*commandv1.Command) ([]fsm.Result, error) {
 	if n.Leading() == nil {
 		return nil, ErrNotLeader
 	}
@@ -75,11 +67,19 @@ func (n *Node) ProposeAll(cmds []*commandv1.Command) ([]fsm.Result, error) {
 			return nil, ErrNotUnderstood
 		}
 	}
-	return n.commit(cmds)
+	results, err := n.lanes[l].Do(ctx, cmds)
+	switch {
+	case errors.Is(err, batch.ErrFull):
+		return nil, ErrOverloaded
+	case errors.Is(err, batch.ErrClosed):
+		return nil, ErrInDoubt
+	}
+	return results, err
 }
 
-// commit commits commands as one entry: the group commit. What arrives meanwhile shares the next.
-func (n *Node) commit(cmds []*commandv1.Command) ([]fsm.Result, error) {
+// commit commits groups of commands as one entry: the group commit.
+func (n *Node) commit(groups [][]*commandv1.Command) ([][]fsm.Result, error) {
+	cmds := slices.Concat(groups...)
 	data, err := fsm.EncodeEntry(&commandv1.Entry{StampUnixMs: time.Now().UnixMilli(), Commands: cmds})
 	if err != nil {
 		return nil, err
@@ -88,7 +88,12 @@ func (n *Node) commit(cmds []*commandv1.Command) ([]fsm.Result, error) {
 	if err := future.Error(); err != nil {
 		return nil, proposeError(err)
 	}
-	return future.Response().([]fsm.Result), nil
+	results := future.Response().([]fsm.Result)
+	answers := make([][]fsm.Result, len(groups))
+	for i, group := range groups {
+		answers[i], results = results[:len(group)], results[len(group):]
+	}
+	return answers, nil
 }
 
 // proposeError tells what certainly did not happen from what may have.

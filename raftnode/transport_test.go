@@ -44,7 +44,7 @@ func TestHeartbeatsComeThroughTheConsumer(t *testing.T) {
 	leader, follower := newTestTransport(t, nil), newTestTransport(t, nil)
 	follower.SetHeartbeatHandler(func(raft.RPC) { t.Error("the heartbeat took the short cut") })
 	received := follow(follower, 3)
-	heartbeat := &raft.AppendEntriesRequest{Term: 3, Leader: []byte("leader")}
+	heartbeat := &raft.AppendEntriesRequest{Term: 3}
 	if err := leader.AppendEntries("f", follower.LocalAddr(), heartbeat, new(raft.AppendEntriesResponse)); err != nil {
 		t.Fatal(err)
 	}

@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials/insecure"
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/conclave-rtc/conclave/raftnode"
 	"github.com/conclave-rtc/conclave/sim"
@@ -265,6 +266,11 @@ func (c *testCluster) waitReady(t *testing.T) {
 			}
 			if !m.replica.node.Announced() {
 				return fmt.Errorf("%s has not announced itself", m.id())
+			}
+			// A connection that was refused while the replica was down waits before it dials again.
+			_, err := healthv1.NewHealthClient(m.conn).Check(t.Context(), &healthv1.HealthCheckRequest{})
+			if err != nil {
+				return fmt.Errorf("%s: %w", m.id(), err)
 			}
 		}
 		return nil

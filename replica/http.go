@@ -9,6 +9,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"google.golang.org/grpc/status"
 )
 
 // readiness is what /health/ready asks.
@@ -24,7 +25,7 @@ func newHTTPServer(ready readiness, reg *prometheus.Registry, withPprof bool) *h
 	})
 	mux.HandleFunc("GET /health/ready", func(w http.ResponseWriter, req *http.Request) {
 		if err := ready.Ready(req.Context()); err != nil {
-			writeJSON(w, http.StatusServiceUnavailable, healthAnswer{Status: "not ready", Reason: err.Error()})
+			writeJSON(w, http.StatusServiceUnavailable, healthAnswer{Status: "not ready", Reason: status.Convert(err).Message()})
 			return
 		}
 		writeJSON(w, http.StatusOK, healthAnswer{Status: "ready"})
