@@ -45,7 +45,8 @@ func NewControllers(token *TokenFile, timeout time.Duration, metrics *Metrics) *
 	return &Controllers{token: token, timeout: timeout, metrics: metrics, conns: make(map[string]controllerConn)}
 }
 
-// NodeChanged drops the connection to a controller that is gone or has moved. It implements
+// NodeChanged drops the connection to a controller that is gone or has moved, and lets one that
+// has just restarted be called without waiting out the failures before. It implements
 // fsm.Observer.
 func (c *Controllers) NodeChanged(n *fsm.Node) {
 	if n.Kind != fsm.MeetingController {
@@ -53,8 +54,13 @@ func (c *Controllers) NodeChanged(n *fsm.Node) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if conn, ok := c.conns[n.ID]; ok && (conn.endpoint != n.GRPCEndpoint || n.Health == fsm.Unhealthy) {
+	conn, ok := c.conns[n.ID]
+	switch {
+	case !ok:
+	case conn.endpoint != n.GRPCEndpoint || n.Health == fsm.Unhealthy:
 		c.drop(n.ID, conn)
+	case n.Health == fsm.Pending:
+		go conn.ResetConnectBackoff() // not here: the state machine must not wait for it
 	}
 }
 

@@ -45,7 +45,21 @@ func (s *Server) linearize(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return s.node.WaitApplied(ctx, read.Index)
+	return s.catchUp(ctx, read.Index)
+}
+
+// catchUp waits until this replica has applied an index that its leader has committed. One that
+// is cut off from the log, though not from the leader's gRPC services, would wait forever.
+func (s *Server) catchUp(ctx context.Context, index uint64) error {
+	bounded, cancel := context.WithTimeout(ctx, s.config.ForwardTimeout)
+	defer cancel()
+	if err := s.node.WaitApplied(bounded, index); err != nil {
+		if ctx.Err() != nil {
+			return status.FromContextError(ctx.Err()).Err()
+		}
+		return noLeader()
+	}
+	return nil
 }
 
 // askReadIndex is one question to the leader, for all reads that wait for one.

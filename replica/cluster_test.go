@@ -278,22 +278,45 @@ func (c *testCluster) waitReady(t *testing.T) {
 }
 
 // theShared cluster serves the tests that do not disturb each other: each uses regions and ids
-// of its own.
-var theShared *testCluster
+// of its own. They run one at a time.
+var theShared struct {
+	*testCluster
+	dir   string
+	users map[string]bool // the tests it has served
+}
 
+// shared returns the shared cluster: a new one when this test has left its traces in the one
+// that there is, as it has when tests are repeated.
 func shared(t *testing.T) *testCluster {
 	t.Helper()
+	if theShared.users[t.Name()] {
+		theShared.close()
+		if err := startShared(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	theShared.users[t.Name()] = true
 	theShared.waitReady(t)
-	return theShared
+	return theShared.testCluster
+}
+
+func startShared() error {
+	dir, err := os.MkdirTemp(theShared.dir, "")
+	if err != nil {
+		return fmt.Errorf("make a folder for the shared cluster: %w", err)
+	}
+	theShared.users = make(map[string]bool)
+	if theShared.testCluster, err = newCluster(dir, 3); err != nil {
+		return err
+	}
+	return theShared.start()
 }
 
 func TestMain(m *testing.M) {
-	dir, err := os.MkdirTemp("", "replica-test-")
+	var err error
+	theShared.dir, err = os.MkdirTemp("", "replica-test-")
 	if err == nil {
-		theShared, err = newCluster(dir, 3)
-	}
-	if err == nil {
-		err = theShared.start()
+		err = startShared()
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "starting the shared cluster:", err)
@@ -301,7 +324,7 @@ func TestMain(m *testing.M) {
 	}
 	code := m.Run()
 	theShared.close()
-	_ = os.RemoveAll(dir)
+	_ = os.RemoveAll(theShared.dir)
 	os.Exit(code)
 }
 
