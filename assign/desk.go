@@ -31,6 +31,9 @@ type flight struct {
 	err       error
 }
 
+// maxFlights bounds the placements under way: they outlive the callers that began them.
+const maxFlights = 8192
+
 func newDesk(a *Assigner, node Log, lead raftnode.Leadership) *desk {
 	return &desk{
 		Assigner: a,
@@ -80,6 +83,10 @@ func stands(live *fsm.Assignment, mc *fsm.Node) bool {
 func (d *desk) assign(ctx context.Context, key fsm.MeetingKey, preferredZone string) (Placement, error) {
 	d.mu.Lock()
 	f, shared := d.flights[key]
+	if !shared && len(d.flights) >= maxFlights {
+		d.mu.Unlock()
+		return Placement{}, raftnode.ErrOverloaded
+	}
 	if !shared {
 		f = &flight{done: make(chan struct{})}
 		d.flights[key] = f

@@ -3,6 +3,7 @@ package assign
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -20,12 +21,30 @@ const (
 	reasonControllerRestarted = "controller_restarted"
 )
 
+// Replaced says whether an assignment ended because another took its place: nobody ended its
+// meeting.
+func Replaced(ended *fsm.Assignment) bool {
+	return ended.EndReason == reasonControllerUnhealthy || ended.EndReason == reasonControllerRestarted
+}
+
 // decision is what a placement was decided on.
 type decision struct {
 	key  fsm.MeetingKey
 	live *fsm.Assignment // the assignment to be replaced, nil for none
 	mc   *fsm.Node       // its controller
 	why  string          // why it is replaced
+	// refusal is what a controller said that was asked again, nil when none was.
+	refusal error
+}
+
+// exclude are controllers that must not be asked. An unhealthy one that comes back meanwhile
+// keeps its meeting: given the same meeting under a new token, whose commit is then refused, it
+// would be told to release what it rightly hosts. One that did not answer had its turn.
+func (on decision) exclude() []string {
+	if on.live != nil && (on.why == reasonControllerUnhealthy || errors.Is(on.refusal, ErrUnreachable)) {
+		return []string{on.live.MCID}
+	}
+	return nil
 }
 
 // place makes an assignment: notify, then commit.
@@ -43,26 +62,28 @@ func (d *desk) place(key fsm.MeetingKey, preferredZone string) (Placement, error
 		decided.why = reasonControllerUnhealthy
 		if decided.mc != nil && decided.mc.Health != fsm.Unhealthy {
 			p, kept, err := d.askAgain(decided)
-			if kept || err != nil {
+			if kept || !isRefusal(err) {
 				return p, err
 			}
-			decided.why = reasonControllerRestarted
+			decided.why, decided.refusal = reasonControllerRestarted, err
 		}
 	}
 	return d.placeAnew(decided, preferredZone)
 }
 
 // askAgain asks a controller that registered again since it was given a meeting whether it
-// still hosts it: the same token and media handlers make it the same notification.
+// still hosts it: the same token and media handlers make it the same notification. When it does
+// not keep it, the error is a refusal or ErrUnreachable.
 func (d *desk) askAgain(on decision) (p Placement, kept bool, err error) {
 	req := d.request(on.key, on.live.Token, on.live.MediaHandlers)
 	resp, err := d.controllers.assign(d.lead.Context, calleeOf(on.mc), req)
-	if err != nil || !resp.Accepted {
-		if err != nil {
-			d.setAside(on.mc) // not asked a second time by the same join
-			d.log.Warn("could not ask a restarted controller for its meeting", "meeting", on.key.MeetingID, "mc", on.mc.ID, "error", err)
-		}
-		return Placement{}, false, nil
+	if err != nil {
+		d.setAside(on.mc)
+		d.log.Warn("could not ask a restarted controller for its meeting", "meeting", on.key.MeetingID, "mc", on.mc.ID, "error", err)
+		return Placement{}, false, ErrUnreachable
+	}
+	if !resp.Accepted {
+		return Placement{}, false, &RejectedError{Reason: resp.RejectionReason}
 	}
 	r, err := d.node.Propose(context.WithoutCancel(d.lead.Context), raftnode.Urgent, &commandv1.Command{Op: &commandv1.Command_Reconfirm{
 		Reconfirm: &commandv1.Reconfirm{
@@ -94,9 +115,19 @@ func (d *desk) placeAnew(on decision, preferredZone string) (Placement, error) {
 	}()
 	var tried []string
 	failure := ErrNoControllers
+	if on.refusal != nil {
+		failure = on.refusal
+	}
+	if errors.Is(on.refusal, ErrUnreachable) {
+		tried = on.exclude() // it was one of the attempts
+	}
 	for len(tried) < d.config.MaxAttempts && d.lead.Context.Err() == nil {
+		if d.cameBack(on) {
+			return Placement{}, errDecideAgain
+		}
 		mc := d.index.Choose(Query{
-			Kind: fsm.MeetingController, Region: on.key.Region, PreferredZone: preferredZone, Exclude: tried,
+			Kind: fsm.MeetingController, Region: on.key.Region, PreferredZone: preferredZone,
+			Exclude: slices.Concat(tried, on.exclude()),
 		})
 		if mc == nil {
 			return Placement{}, failure
@@ -113,6 +144,15 @@ func (d *desk) placeAnew(on decision, preferredZone string) (Placement, error) {
 		return Placement{}, raftnode.ErrNotLeader
 	}
 	return Placement{}, failure
+}
+
+// cameBack says whether the controller that was to be replaced has been heard again.
+func (d *desk) cameBack(on decision) bool {
+	if on.why != reasonControllerUnhealthy || on.mc == nil {
+		return false
+	}
+	now := d.controllerOf(on.live)
+	return now != nil && now.HeardIndex != on.mc.HeardIndex
 }
 
 // worse is the failure to report of two: a refusal says more than a silence, the last more than
@@ -182,8 +222,8 @@ func (d *desk) commit(on decision, mc *fsm.Node, handlers []fsm.MediaHandlerRef,
 		return Placement{}, err
 	case r.Outcome == fsm.Applied:
 		d.decided(token)
-		d.log.Debug("meeting assigned", "meeting", on.key.MeetingID, "region", on.key.Region,
-			"mc", mc.ID, "token", token, "index", r.Index)
+		d.log.Info("meeting assigned", "meeting", on.key.MeetingID, "region", on.key.Region,
+			"mc", mc.ID, "mhs", len(handlers), "token", token, "index", r.Index)
 		if on.live != nil {
 			d.releaseEnded(replaced(on))
 		}
@@ -290,5 +330,8 @@ func calleeOf(mc *fsm.Node) callee {
 
 // rejectionLabel is a reason as metrics and logs name it: at_capacity, draining, unhealthy.
 func rejectionLabel(r darktowerv1.RejectionReason) string {
+	if _, known := darktowerv1.RejectionReason_name[int32(r)]; !known {
+		r = darktowerv1.RejectionReason_REJECTION_REASON_UNSPECIFIED // not a label of the controller's choosing
+	}
 	return strings.ToLower(strings.TrimPrefix(r.String(), "REJECTION_REASON_"))
 }

@@ -213,3 +213,31 @@ func TestAReconfirmationThatFailsLeavesTheMeetingAsItIs(t *testing.T) {
 		t.Errorf("%+v became %+v", first.Assignment, again.Assignment)
 	}
 }
+
+// A substitute that refuses gives the unhealthy controller time to come back. It must not be asked
+// to take its own meeting under a new token: that commit would be refused, and the release that
+// follows would take from it what it rightly hosts.
+func TestAControllerThatComesBackBetweenAttemptsIsNotGivenItsMeetingAgain(t *testing.T) {
+	r := newRig(t, patient)
+	r.controllers(2, nil)
+	first := r.mustJoin("m")
+	old := r.mcs[first.Assignment.MCID]
+	r.log.report(fsm.MeetingController, old.ID(), fsm.Unhealthy, 1)
+	for id, mc := range r.mcs {
+		if id != old.ID() {
+			mc.SetScript(func(*darktowerv1.AssignMeetingWithMhRequest) sim.Step {
+				r.log.report(fsm.MeetingController, old.ID(), fsm.Healthy, 0)
+				return sim.Reject(darktowerv1.RejectionReason_REJECTION_REASON_AT_CAPACITY)
+			})
+		}
+	}
+	asked := old.Count(sim.EventAssign, "")
+	second := r.mustJoin("m")
+	if second.Created || second.Assignment.Token != first.Assignment.Token {
+		t.Errorf("%+v became %+v", first.Assignment, second.Assignment)
+	}
+	if got := old.Count(sim.EventAssign, ""); got != asked {
+		t.Errorf("the controller that came back was asked %d times more", got-asked)
+	}
+	r.expectOneTuple("m", first)
+}

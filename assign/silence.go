@@ -185,14 +185,7 @@ func (s *silence) mark(ctx context.Context, n *fsm.Node) {
 			s.log.Warn("could not mark a silent node", "node", n.ID, "error", err)
 		}
 	case r.Outcome == fsm.Applied:
-		s.log.Info("node is stale", "kind", kindName(n.Kind), "node", n.ID, "region", n.Region,
-			"was", n.Health, "silent_for", s.after, "index", r.Index)
+		s.log.Info("node is stale", "kind", n.Kind.String(), "node", n.ID, "region", n.Region,
+			"was", n.Health.String(), "silent_for", s.after, "index", r.Index)
 	}
-}
-
-func kindName(k fsm.Kind) string {
-	if k == fsm.MediaHandler {
-		return "media handler"
-	}
-	return "meeting controller"
 }

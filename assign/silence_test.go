@@ -78,7 +78,7 @@ func (w *watch) expect(kind fsm.Kind, id string, want fsm.Health) {
 func TestASilentNodeIsMarkedAfterThePeriodAndNotBefore(t *testing.T) {
 	for _, kind := range []fsm.Kind{fsm.MediaHandler, fsm.MeetingController} {
 		for _, was := range []fsm.Health{fsm.Pending, fsm.Healthy, fsm.Degraded, fsm.Draining} {
-			t.Run(kindName(kind)+" "+was.String(), func(t *testing.T) {
+			t.Run(kind.String()+" "+was.String(), func(t *testing.T) {
 				inBubble(t, func(t *testing.T, w *watch) {
 					w.lead()
 					w.pass(5 * time.Second)

@@ -125,6 +125,10 @@ func (a applier) reconfirm(cmd *commandv1.Reconfirm) Result {
 	}
 	next := *live
 	next.MCIncarnation = max(live.MCIncarnation, cmd.McIncarnation)
+	// The new registration comes with it: the controller may have moved.
+	if mc := a.Node(MeetingController, live.MCID); mc != nil && mc.Incarnation == next.MCIncarnation {
+		next.MCGRPCEndpoint, next.MCWebTransportEndpoint = mc.GRPCEndpoint, mc.WebTransportEndpoint
+	}
 	a.setLive(&next)
 	return Result{Assignment: &next}
 }

@@ -366,3 +366,19 @@ func TestPruneIsBoundedAndTakesTheOldest(t *testing.T) {
 		t.Error("nothing ended is left")
 	}
 }
+
+// A controller that registered again may serve elsewhere: joiners are sent to where it is now.
+func TestReconfirmTakesTheNewEndpoints(t *testing.T) {
+	r := fleet(t)
+	before := r.must(5000, assign("m", 7)).Assignment
+	moved := r.must(5000, &commandv1.RegisterNode{
+		Kind: MeetingController, Id: before.MCID, Region: "eu", Capacity: 10, RegistrationId: 99,
+		GrpcEndpoint: "http://moved:1", WebtransportEndpoint: "https://moved:2",
+	}).Node
+	got := r.must(6000, &commandv1.Reconfirm{
+		Region: "eu", MeetingId: "m", FencingToken: token(7), McIncarnation: moved.Incarnation,
+	}).Assignment
+	if got.MCGRPCEndpoint != "http://moved:1" || got.MCWebTransportEndpoint != "https://moved:2" {
+		t.Errorf("reconfirmed at %s and %s, where the controller was", got.MCGRPCEndpoint, got.MCWebTransportEndpoint)
+	}
+}

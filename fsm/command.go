@@ -46,14 +46,16 @@ func DecodeEntry(data []byte) (*commandv1.Entry, error) {
 		return nil, ErrUnknownCommand
 	}
 	for _, cmd := range e.Commands {
-		if err := checkKnown(cmd); err != nil {
+		if err := CheckKnown(cmd); err != nil {
 			return nil, err
 		}
 	}
 	return e, nil
 }
 
-func checkKnown(cmd *commandv1.Command) error {
+// CheckKnown returns ErrUnknownCommand for a command that DecodeEntry would not take. What is not
+// known must not get into the log: it would stop every replica, at every start.
+func CheckKnown(cmd *commandv1.Command) error {
 	known := !hasUnknown(cmd)
 	switch op := cmd.Op.(type) {
 	case *commandv1.Command_Lead:

@@ -141,6 +141,12 @@ func (s *State) LastEnded(key MeetingKey) *Assignment {
 	return last
 }
 
+// Ended returns an ended assignment that is still kept, nil when there is none.
+func (s *State) Ended(key MeetingKey, token uint64) *Assignment {
+	a, _ := s.ended.Get(&Assignment{MeetingKey: key, Token: token})
+	return a
+}
+
 // Cursor is a place in the order of region, meeting and token.
 type Cursor struct {
 	MeetingKey

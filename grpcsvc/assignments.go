@@ -88,10 +88,20 @@ func (s *Server) end(ctx context.Context, e ending) error {
 			named.token = token
 		}
 		err := s.endNamed(ctx, named)
-		if e.token == 0 && (ReasonOf(err) == ReasonFenced || ReasonOf(err) == ReasonNoAssignment) {
-			continue // it was placed anew or ended since; look again
+		if e.token != 0 || (ReasonOf(err) != ReasonFenced && ReasonOf(err) != ReasonNoAssignment) {
+			return err
 		}
-		return err
+		// It is not live any more. If it has ended meanwhile, by an attempt of this call whose
+		// answer was lost perhaps, there is nothing left to do: the next one is not meant. If it
+		// was only placed anew, it is still the same meeting.
+		if err := s.linearize(ctx); err != nil {
+			return err
+		}
+		var ended *fsm.Assignment
+		s.node.Machine().View(func(state *fsm.State) { ended = state.Ended(named.key, named.token) })
+		if ended != nil && !assign.Replaced(ended) {
+			return nil
+		}
 	}
 }
 
@@ -102,7 +112,7 @@ func (s *Server) liveToken(ctx context.Context, e ending) (uint64, error) {
 		return 0, err
 	}
 	var live, last *fsm.Assignment
-	s.view(ctx, func(state *fsm.State) { live, last = state.LiveAssignment(e.key), state.LastEnded(e.key) })
+	s.node.Machine().View(func(state *fsm.State) { live, last = state.LiveAssignment(e.key), state.LastEnded(e.key) })
 	switch {
 	case live != nil:
 		return live.Token, nil
@@ -160,7 +170,7 @@ func (a assignments) ListAssignments(ctx context.Context, req *conclavev1.ListAs
 	resp := new(conclavev1.ListAssignmentsResponse)
 	size := pageSize(req.PageSize)
 	var last *fsm.Assignment
-	resp.Index = a.view(ctx, func(s *fsm.State) {
+	resp.Index = a.viewAtLeisure(ctx, func(s *fsm.State) {
 		s.Assignments(after, req.Region, req.McId, req.IncludeEnded, func(as *fsm.Assignment) bool {
 			if len(resp.Assignments) == size {
 				resp.NextPageToken = encodeCursor(last)

@@ -47,6 +47,7 @@ func (p *peers) follow(done <-chan struct{}) {
 		p.leader()
 		select {
 		case <-changed:
+		case <-time.After(time.Second): // raft may drop the news when there is much of it
 		case <-done:
 			return
 		}

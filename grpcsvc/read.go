@@ -88,3 +88,12 @@ func (s *Server) view(ctx context.Context, read func(*fsm.State)) (index uint64)
 	s.reflects(ctx, index)
 	return index
 }
+
+// viewAtLeisure is view for reads that may look at many records: they read a copy, so that
+// nothing waits for them.
+func (s *Server) viewAtLeisure(ctx context.Context, read func(*fsm.State)) uint64 {
+	state := s.node.Machine().Snapshot()
+	read(state)
+	s.reflects(ctx, state.Index())
+	return state.Index()
+}

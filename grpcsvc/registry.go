@@ -74,7 +74,7 @@ func (s *Server) list(ctx context.Context, kind fsm.Kind, req listRequest) (page
 		return nil, "", 0, err
 	}
 	size := pageSize(req.GetPageSize())
-	index = s.view(ctx, func(state *fsm.State) {
+	index = s.viewAtLeisure(ctx, func(state *fsm.State) {
 		state.Nodes(kind, after, func(n *fsm.Node) bool {
 			if req.GetRegion() != "" && n.Region != req.GetRegion() {
 				return true

@@ -1,11 +1,12 @@
 package grpcsvc
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 
 	"github.com/conclave-rtc/conclave/fsm"
 	commandv1 "github.com/conclave-rtc/conclave/proto/command/v1"
@@ -30,9 +31,12 @@ func (r replica) ReadIndex(ctx context.Context, _ *replicav1.ReadIndexRequest) (
 
 // Submit commits what a follower received.
 func (r replica) Submit(ctx context.Context, req *replicav1.SubmitRequest) (*replicav1.SubmitResponse, error) {
+	if len(req.Commands) > submitLimits.Batch {
+		return nil, invalidField(&FieldError{Field: "commands", Rule: fmt.Sprintf("must be at most %d", submitLimits.Batch)})
+	}
 	for i, cmd := range req.Commands {
-		if !submittable(cmd) {
-			return nil, status.Errorf(codes.InvalidArgument, "commands[%d]: not a registration, report or announcement", i)
+		if bad := r.checkSubmitted(cmd); bad != nil {
+			return nil, invalidField(&FieldError{Field: fmt.Sprintf("commands[%d].%s", i, bad.Field), Rule: bad.Rule})
 		}
 	}
 	for _, cmd := range req.Commands {
@@ -49,13 +53,33 @@ func (r replica) Submit(ctx context.Context, req *replicav1.SubmitRequest) (*rep
 	return resp, nil
 }
 
-// submittable: nothing that is decided by the leader alone comes from a follower.
-func submittable(cmd *commandv1.Command) bool {
-	switch cmd.Op.(type) {
-	case *commandv1.Command_RegisterNode, *commandv1.Command_ReportLoad, *commandv1.Command_AnnounceMember:
-		return true
+// checkSubmitted holds what a follower sends to the rules that it should have checked itself: what
+// gets into the log stays there. Nothing that the leader alone decides comes from a follower.
+func (r replica) checkSubmitted(cmd *commandv1.Command) *FieldError {
+	if err := fsm.CheckKnown(cmd); err != nil {
+		return &FieldError{Field: "op", Rule: err.Error()}
 	}
-	return false
+	switch op := cmd.Op.(type) {
+	case *commandv1.Command_RegisterNode:
+		n := op.RegisterNode
+		return cmp.Or(
+			idRule.check("id", n.Id), regionRule.check("region", n.Region), zoneRule.check("zone", n.Zone),
+			checkEndpoint("grpc_endpoint", n.GrpcEndpoint), checkEndpoint("webtransport_endpoint", n.WebtransportEndpoint),
+			checkCapacity("capacity", n.Capacity))
+	case *commandv1.Command_ReportLoad:
+		l := op.ReportLoad
+		return cmp.Or(
+			idRule.check("id", l.Id), checkPercent("cpu_percent", l.CpuPercent),
+			checkPercent("memory_percent", l.MemoryPercent), checkPercent("bandwidth_percent", l.BandwidthPercent))
+	case *commandv1.Command_AnnounceMember:
+		for _, m := range r.node.Status().Members {
+			if m.ID == op.AnnounceMember.NodeId {
+				return nil
+			}
+		}
+		return &FieldError{Field: "node_id", Rule: "must be a member of the cluster"}
+	}
+	return &FieldError{Field: "op", Rule: "must be a registration, a report or an announcement"}
 }
 
 // replicaStatus tells the replica that asked to look for the leader again.

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -60,6 +62,9 @@ func (r *Replica) Start(extra ...string) error {
 	cmd := exec.Command(r.binary, append(append([]string{}, r.args...), extra...)...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = dieWithParent()
+	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool {
+		return strings.HasPrefix(v, "CONCLAVE_") // meant for the caller, and the same for every replica
+	})
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start %s: %w", r.ID, err)
 	}

@@ -103,8 +103,23 @@ func (d *dataDir) claim() error {
 	if err == nil {
 		err = os.Rename(f.Name(), path)
 	}
+	if err == nil {
+		return syncFolder(d.path)
+	}
 	if err != nil {
 		return fmt.Errorf("write whose data folder this is: %w", errors.Join(err, os.Remove(f.Name())))
+	}
+	return nil
+}
+
+// syncFolder makes the names in a folder survive a power loss.
+func syncFolder(path string) error {
+	folder, err := os.Open(path)
+	if err != nil {
+		return fmt.Errorf("sync the data folder: %w", err)
+	}
+	if err := errors.Join(folder.Sync(), folder.Close()); err != nil {
+		return fmt.Errorf("sync the data folder: %w", err)
 	}
 	return nil
 }

@@ -64,6 +64,7 @@ func (n *Node) establish(ctx context.Context) {
 	start := time.Now()
 	for ctx.Err() == nil {
 		term := n.raft.CurrentTerm()
+		n.machine.View(func(s *fsm.State) { n.clock.begin(s.TimeMs()) })
 		err := n.proposeLead(ctx, term)
 		if err == nil && n.leadsIn(term) {
 			lead := Leadership{Term: term, Context: ctx}
@@ -88,7 +89,7 @@ func (n *Node) establish(ctx context.Context) {
 // included.
 func (n *Node) proposeLead(ctx context.Context, term uint64) error {
 	data, err := fsm.EncodeEntry(&commandv1.Entry{
-		StampUnixMs: time.Now().UnixMilli(),
+		StampUnixMs: n.clock.stampMs(),
 		Commands: []*commandv1.Command{
 			{Op: &commandv1.Command_Lead{Lead: &commandv1.Lead{NodeId: n.config.NodeID, Term: term}}},
 			n.Announcement(),

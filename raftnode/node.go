@@ -27,6 +27,7 @@ type Node struct {
 	raft      *raft.Raft
 	machine   *fsm.Machine
 	applied   watermark
+	clock     stampClock
 
 	lanes    [lanes]*batch.Batcher[[]*commandv1.Command, []fsm.Result]
 	reads    batch.Rounds[ReadIndex]
@@ -98,6 +99,9 @@ func (n *Node) start() error {
 		return errors.Join(err, n.transport.Close())
 	}
 	sm := &applier{machine: n.machine, applied: &n.applied, metrics: n.metrics, fatal: n.config.Fatal}
+	for i := range n.lanes {
+		n.lanes[i] = batch.NewBatcher(laneLimits, n.done, n.commit)
+	}
 	n.raft, err = n.newRaft(rc, sm, cache)
 	if err != nil {
 		return errors.Join(err, n.transport.Close())
@@ -105,9 +109,6 @@ func (n *Node) start() error {
 	close(n.started)
 	n.observe()
 	n.tasks.Go(func() { n.followLeadership(changes) })
-	for i := range n.lanes {
-		n.lanes[i] = batch.NewBatcher(laneLimits, n.done, n.commit)
-	}
 	return nil
 }
 

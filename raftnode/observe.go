@@ -10,6 +10,8 @@ import (
 func Noise(_ hclog.Level, message string, _ ...any) bool {
 	switch message {
 	case "failed to heartbeat to", "failed to appendEntries to", "failed to contact",
+		"entering candidate state", "pre-vote campaign failed, waiting for election timeout",
+		"pre-vote denied", "Election timeout reached, restarting election", "peer has newer term, stopping replication",
 		"failed to make requestVote RPC", "failed to make preVote RPC",
 		"unable to get address for server, using fallback address":
 		return true
@@ -54,7 +56,11 @@ func (n *Node) observe() {
 
 func (n *Node) leaderChanged(last *raft.ServerID, now raft.ServerID) {
 	close(*n.changed.Swap(new(make(chan struct{}))))
-	if now != "" && now != *last {
+	if now == "" {
+		n.log.Warn("no leader is known", "last", *last, "term", n.raft.CurrentTerm())
+		return
+	}
+	if now != *last {
 		*last = now
 		n.metrics.leaderChanges.Inc()
 		n.log.Info("leader changed", "leader", now, "term", n.raft.CurrentTerm())

@@ -63,8 +63,8 @@ func (n *Node) ProposeAll(ctx context.Context, l Lane, cmds []*commandv1.Command
 		return nil, ErrNotLeader
 	}
 	for _, cmd := range cmds {
-		if !n.understood(cmd) {
-			return nil, ErrNotUnderstood
+		if err := fsm.CheckKnown(cmd); err != nil || !n.understood(cmd) {
+			return nil, errors.Join(ErrNotUnderstood, err)
 		}
 	}
 	results, err := n.lanes[l].Do(ctx, cmds)
@@ -80,7 +80,7 @@ func (n *Node) ProposeAll(ctx context.Context, l Lane, cmds []*commandv1.Command
 // commit commits groups of commands as one entry: the group commit.
 func (n *Node) commit(groups [][]*commandv1.Command) ([][]fsm.Result, error) {
 	cmds := slices.Concat(groups...)
-	data, err := fsm.EncodeEntry(&commandv1.Entry{StampUnixMs: time.Now().UnixMilli(), Commands: cmds})
+	data, err := fsm.EncodeEntry(&commandv1.Entry{StampUnixMs: n.clock.stampMs(), Commands: cmds})
 	if err != nil {
 		return nil, err
 	}

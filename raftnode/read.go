@@ -38,7 +38,7 @@ func (n *Node) confirm() (ReadIndex, error) {
 	}
 	read := ReadIndex{Index: n.raft.CommitIndex(), Term: lead.Term}
 	began := time.Now()
-	for time.Since(began) < maxConfirm {
+	for time.Since(began) < maxConfirm && n.Leading() == lead {
 		if err := n.raft.VerifyLeader().Error(); err != nil {
 			return ReadIndex{}, ErrNotLeader
 		}
@@ -71,7 +71,7 @@ func (n *Node) quorumAckedSince(term uint64, since time.Time) bool {
 
 // WaitApplied returns once this replica has applied an index, or the context's error.
 func (n *Node) WaitApplied(ctx context.Context, index uint64) error {
-	return n.applied.wait(ctx, index)
+	return n.applied.wait(ctx, n.done, index)
 }
 
 // WaitDecided returns once everything that was proposed in a term is decided and applied here:

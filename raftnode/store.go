@@ -74,7 +74,7 @@ func openStores(dir string, kind LogStoreKind, log hclog.Logger, fatal func(erro
 	if err != nil {
 		return nil, fmt.Errorf("open raft.db: %w", err)
 	}
-	s := &stores{stable: bolt, snapshots: snapshots, closers: []io.Closer{bolt}}
+	s := &stores{stable: durableStable{bolt, fatal}, snapshots: snapshots, closers: []io.Closer{bolt}}
 	var store raft.LogStore = bolt
 	if kind == LogStoreWAL {
 		wal, err := openWAL(filepath.Join(dir, walFolder), log)
@@ -97,6 +97,27 @@ func openWAL(dir string, log hclog.Logger) (*raftwal.WAL, error) {
 		return nil, fmt.Errorf("open the write-ahead log: %w", err)
 	}
 	return wal, nil
+}
+
+// durableStable ends the process when a vote or a term cannot be written, as durableLog does.
+type durableStable struct {
+	raft.StableStore
+	fatal func(error)
+}
+
+func (s durableStable) Set(key, value []byte) error {
+	return s.check(s.StableStore.Set(key, value))
+}
+
+func (s durableStable) SetUint64(key []byte, value uint64) error {
+	return s.check(s.StableStore.SetUint64(key, value))
+}
+
+func (s durableStable) check(err error) error {
+	if err != nil {
+		s.fatal(fmt.Errorf("write the Raft vote: %w", err))
+	}
+	return err
 }
 
 // durableLog ends the process when a write fails: after a failed fsync the kernel may have

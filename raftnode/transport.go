@@ -46,6 +46,9 @@ type transport struct {
 	leads func(term uint64) bool
 	mu    sync.Mutex
 	acks  map[raft.ServerID]ack
+	// heard is when the last request was sent that a peer answered, whatever the answer: one of a
+	// newer term, too, must reach raft.
+	heard map[raft.ServerID]time.Time
 }
 
 // ack is an acknowledgement of leadership in a term.
@@ -68,6 +71,7 @@ func newTransport(l net.Listener, advertise string, log *durableLog, leads func(
 		log:   log,
 		leads: leads,
 		acks:  make(map[raft.ServerID]ack),
+		heard: make(map[raft.ServerID]time.Time),
 	}
 }
 
@@ -87,6 +91,7 @@ func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress,
 		}
 		return err
 	}
+	t.hear(id, sent)
 	if resp.Term <= req.Term {
 		t.acknowledge(id, ack{term: req.Term, sent: sent})
 	}
@@ -101,14 +106,28 @@ func isHeartbeat(req *raft.AppendEntriesRequest) bool {
 // peerPoll is how often a failed replication looks whether its peer is back.
 const peerPoll = 20 * time.Millisecond
 
-// awaitPeer returns when a peer has acknowledged a heartbeat sent since a time, or the leadership
-// is over.
+// awaitPeer returns when a peer has answered a request sent since a time, whatever the answer, or
+// the leadership is over.
 func (t *transport) awaitPeer(id raft.ServerID, term uint64, since time.Time) {
 	ticker := time.NewTicker(peerPoll)
 	defer ticker.Stop()
-	for t.leads(term) && !t.ackedSince(id, term, since) {
+	for t.leads(term) && !t.heardSince(id, since) {
 		<-ticker.C
 	}
+}
+
+func (t *transport) hear(id raft.ServerID, sent time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if sent.After(t.heard[id]) {
+		t.heard[id] = sent
+	}
+}
+
+func (t *transport) heardSince(id raft.ServerID, since time.Time) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.heard[id].After(since)
 }
 
 func (t *transport) acknowledge(id raft.ServerID, a ack) {

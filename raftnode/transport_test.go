@@ -137,7 +137,7 @@ func TestFailedReplicationWaitsForThePeer(t *testing.T) {
 		t.Fatalf("told at once: %v", err)
 	case <-time.After(3 * peerPoll):
 	}
-	leader.acknowledge("f", ack{term: 3, sent: time.Now()})
+	leader.hear("f", time.Now())
 	if err := <-failed; err == nil {
 		t.Fatal("a failed replication was told as a success")
 	}

@@ -12,13 +12,13 @@ func TestWatermarkWakesThoseWhoseIndexIsReached(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var w watermark
 		w.advance(3)
-		if err := w.wait(t.Context(), 3); err != nil {
+		if err := w.wait(t.Context(), nil, 3); err != nil {
 			t.Fatalf("waiting for an index that is reached: %v", err)
 		}
 		woken := make(chan uint64, 3)
 		for _, index := range []uint64{9, 5, 7} {
 			go func() {
-				if err := w.wait(t.Context(), index); err == nil {
+				if err := w.wait(t.Context(), nil, index); err == nil {
 					woken <- index
 				}
 			}()
@@ -30,7 +30,7 @@ func TestWatermarkWakesThoseWhoseIndexIsReached(t *testing.T) {
 			t.Fatalf("index 7 woke %d waiters, want those of 5 and 7", len(woken))
 		}
 		w.advance(6) // the mark never falls
-		if err := w.wait(t.Context(), 7); err != nil {
+		if err := w.wait(t.Context(), nil, 7); err != nil {
 			t.Fatal(err)
 		}
 		w.advance(9)
@@ -46,9 +46,16 @@ func TestWatermarkWaitEndsWithItsContext(t *testing.T) {
 		var w watermark
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if err := w.wait(ctx, 1); !errors.Is(err, context.DeadlineExceeded) {
+		if err := w.wait(ctx, nil, 1); !errors.Is(err, context.DeadlineExceeded) {
 			t.Fatalf("got %v, want the deadline", err)
 		}
-		w.advance(1) // passes the waiter that gave up
+		if len(w.waiters) != 0 {
+			t.Error("a waiter that gave up is kept: its index may never come")
+		}
+		closed := make(chan struct{})
+		close(closed)
+		if err := w.wait(t.Context(), closed, 1); !errors.Is(err, errClosed) {
+			t.Errorf("got %v, want errClosed", err)
+		}
 	})
 }

@@ -32,11 +32,11 @@ type Replica struct {
 // Start opens the data folder, joins the others and serves. It returns before there is a leader.
 // The registry takes the replica's metrics.
 func Start(c Config, reg *prometheus.Registry) (*Replica, error) {
-	if c.DataDir == "" {
-		c.DataDir = filepath.Join("data", c.NodeID)
-	}
 	if err := c.check(); err != nil {
 		return nil, err
+	}
+	if c.DataDir == "" {
+		c.DataDir = filepath.Join("data", c.NodeID)
 	}
 	log := c.Logger.With("gc", c.NodeID)
 	token, err := assign.OpenTokenFile(c.MCTokenFile, log)
@@ -56,7 +56,7 @@ func Start(c Config, reg *prometheus.Registry) (*Replica, error) {
 		r.http = newHTTPServer(r.server, reg, c.Pprof)
 		go func() { r.served <- r.http.Serve(l.http) }()
 	}
-	log.Info("serving", "version", c.Version, "grpc", l.grpc.Addr(), "raft", l.raft.Addr(), "http", addrOf(l.http),
+	log.Info("serving", "version", c.Version, "grpc", addrOf(l.grpc), "raft", addrOf(l.raft), "http", addrOf(l.http),
 		"region", c.Region, "zone", c.Zone, "data", c.DataDir, "log_store", c.LogStore)
 	return r, nil
 }

@@ -81,6 +81,9 @@ func (o *devOptions) addFlags(f *pflag.FlagSet) {
 
 // run runs the system and judges it.
 func (o *devOptions) run(ctx context.Context, w io.Writer) error {
+	if err := o.check(); err != nil {
+		return err
+	}
 	dir, keep, err := o.folder()
 	if err != nil {
 		return err
@@ -108,9 +111,33 @@ func (o *devOptions) run(ctx context.Context, w io.Writer) error {
 	return nil
 }
 
+// check names the flag and the rule that it breaks.
+func (o *devOptions) check() error {
+	if err := checkPlaces(o.regions, o.zones); err != nil {
+		return err
+	}
+	for name, value := range map[string]int{
+		"replicas": o.replicas, "mhs": o.handlers, "mcs": o.controls, "joiners": o.joiners, "max-live": o.maxLive,
+	} {
+		if value < 1 {
+			return usageErrorf("--%s must be at least 1", name)
+		}
+	}
+	switch {
+	case o.rate < 0 || o.runFor < 0 || o.killEvery < 0:
+		return usageErrorf("--rate, --for and --kill-leader-every must not be negative")
+	case o.interval <= 0 || o.staleAfter <= o.interval:
+		return usageErrorf("--stale-after must be longer than --load-report-interval, and that above zero")
+	}
+	return nil
+}
+
 // folder is where data and logs go.
 func (o *devOptions) folder() (dir string, keep bool, err error) {
 	if o.dataDir != "" {
+		if left, err := filepath.Glob(filepath.Join(o.dataDir, "gc-*")); err == nil && len(left) > 0 {
+			return "", false, usageErrorf("--data-dir %s holds replicas of another run, whose ports are gone: name a new folder", o.dataDir)
+		}
 		return o.dataDir, true, nil
 	}
 	dir, err = os.MkdirTemp("", "conclave-dev-")

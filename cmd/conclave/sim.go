@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -47,12 +48,12 @@ func addSimFlags(f *pflag.FlagSet) *simOptions {
 	f.StringSliceVar(&o.zones, "zone", o.zones, "zones of each region to spread over")
 	f.Uint64Var(&o.seed, "seed", 1, "makes sizes and choices repeatable")
 	f.DurationVar(&o.runFor, "for", 0, "stop after this time (default: run until interrupted)")
-	f.Var(&o.logLevel, "log-level", "what to log")
 	return o
 }
 
 func addSimNodeFlags(f *pflag.FlagSet) *simOptions {
 	o := addSimFlags(f)
+	f.Var(&o.logLevel, "log-level", "what to log")
 	f.StringVar(&o.instance, "instance", "", "goes into the ids, to tell the fleets of several processes apart")
 	f.DurationVar(&o.interval, "report-interval", 0, "how often to report (default: what the cluster asks for)")
 	f.DurationVar(&o.staleness, "stale-after", sim.DefaultStaleAfter, "the cluster's staleness period")
@@ -100,6 +101,12 @@ this machine.`,
 
 // runFleet runs nodes until the context or the time ends.
 func (o *simOptions) runFleet(cmd *cobra.Command, c sim.FleetConfig, what string) error {
+	if err := checkPlaces(o.regions, o.zones); err != nil {
+		return err
+	}
+	if c.MediaHandlers+c.MeetingControllers < 1 {
+		return usageErrorf("--count must be at least 1")
+	}
 	cluster, err := sim.Dial(o.targets.String(), 0)
 	if err != nil {
 		return err
@@ -121,10 +128,21 @@ func (o *simOptions) runFleet(cmd *cobra.Command, c sim.FleetConfig, what string
 	}()
 	if err := fleet.Ready(ctx); err == nil {
 		fmt.Fprintf(cmd.OutOrStdout(), "%d %s report to %s\n", len(fleet.MediaHandlers())+len(fleet.MeetingControllers()), what, o.targets.String())
-	} else if ctx.Err() == nil {
-		return err
+	} else if cmd.Context().Err() == nil {
+		return fmt.Errorf("no report got through to %s: %w", o.targets.String(), err)
 	}
 	<-done
+	return nil
+}
+
+// checkPlaces refuses what no node could register with.
+func checkPlaces(regions, zones []string) error {
+	if len(regions) == 0 || slices.Contains(regions, "") {
+		return usageErrorf("--region must name at least one region, and no empty one")
+	}
+	if len(zones) == 0 {
+		return usageErrorf("--zone must name at least one zone")
+	}
 	return nil
 }
 
@@ -145,6 +163,12 @@ Joins of meetings that are live must find the assignment that is there.`,
 	cmd.Flags().Float64Var(&rate, "rate", 0, "joins per second of all together (default: as fast as they can)")
 	cmd.Flags().IntVar(&live, "max-live", 1000, "live meetings in each region")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if err := checkPlaces(o.regions, o.zones); err != nil {
+			return err
+		}
+		if workers < 1 || rate < 0 || live < 1 {
+			return usageErrorf("--count and --max-live must be at least 1, --rate not negative")
+		}
 		cluster, err := sim.Dial(o.targets.String(), 0)
 		if err != nil {
 			return err
@@ -153,7 +177,7 @@ Joins of meetings that are live must find the assignment that is there.`,
 		ctx, cancel := o.limit(cmd.Context())
 		defer cancel()
 		joiners := sim.NewJoiners(cluster, sim.NewLedger(), sim.JoinersConfig{
-			Workers: workers, Regions: o.regions, Rate: rate, MaxLive: live, Seed: o.seed,
+			Workers: workers, Regions: o.regions, Zones: o.zones, Rate: rate, MaxLive: live, Seed: o.seed,
 			Prefix: fmt.Sprintf("sim-%d", time.Now().Unix()),
 		})
 		return reportJoins(ctx, cmd.OutOrStdout(), joiners)
