@@ -51,6 +51,8 @@ const (
 	// lineEvery is how often a line is printed where nothing can be redrawn.
 	lineEvery  = 2
 	showEvents = 5
+	// showGaps is how many of the last failovers are shown: all would not fit a line.
+	showGaps = 4
 )
 
 // follow shows the system until the context ends.
@@ -113,7 +115,7 @@ func (v *devView) draw(s devSnapshot) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if !v.terminal {
-		fmt.Fprintf(v.w, "%5.0fs  leader %s term %d, %d up | MHs %s | MCs %s | %d live | %s | %s\n",
+		fmt.Fprintf(v.w, "%5.0fs  leader %s term %d, %d up | MHs %s | MCs %s | %d live | joins %s | failovers %s\n",
 			time.Since(v.began).Seconds(), s.leader, s.term, s.up, tally(s.mhs), tally(s.mcs), s.live, joinLine(s.joins), failoverLine(s.joins))
 		return
 	}
@@ -156,7 +158,7 @@ func tally(counts map[string]int) string {
 }
 
 func joinLine(s sim.JoinStats) string {
-	return fmt.Sprintf("%d joins, %.0f/s, p50 %s, p99 %s, max %s", s.Joins, s.PerSecond, roundly(s.P50), roundly(s.P99), roundly(s.Max))
+	return fmt.Sprintf("%d, %.0f/s on average, p50 %s, p99 %s, max %s", s.Joins, s.PerSecond, roundly(s.P50), roundly(s.P99), roundly(s.Max))
 }
 
 func failoverLine(s sim.JoinStats) string {
@@ -164,13 +166,17 @@ func failoverLine(s sim.JoinStats) string {
 		return "none"
 	}
 	var gaps []string
-	for _, gap := range s.Gaps {
+	for _, gap := range s.Gaps[max(0, len(s.Gaps)-showGaps):] {
 		gaps = append(gaps, roundly(gap))
 	}
 	if s.OpenGaps > 0 {
 		gaps = append(gaps, fmt.Sprintf("%d under way", s.OpenGaps))
 	}
-	return fmt.Sprintf("%d, next join after %s", len(s.Gaps)+s.OpenGaps, strings.Join(gaps, ", "))
+	line := fmt.Sprintf("%d, next join after %s", len(s.Gaps)+s.OpenGaps, strings.Join(gaps, ", "))
+	if len(s.Gaps) > showGaps {
+		line += fmt.Sprintf(" (longest %s)", roundly(slices.Max(s.Gaps)))
+	}
+	return line
 }
 
 // roundly is a duration with three digits or so.
@@ -203,7 +209,7 @@ func (v *devView) judging() {
 
 // verdict is the last thing shown.
 func (v *devView) verdict(verdict *sim.Verdict, s sim.JoinStats) {
-	fmt.Fprintf(v.w, "\n%s\nfailovers %s\n\n%s\n", joinLine(s), failoverLine(s), verdict)
+	fmt.Fprintf(v.w, "\njoins     %s\nfailovers %s\n\n%s\n", joinLine(s), failoverLine(s), verdict)
 	if verdict.OK() {
 		fmt.Fprintln(v.w, "VERDICT: the cluster kept its word")
 	} else {

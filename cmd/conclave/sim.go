@@ -197,10 +197,10 @@ func reportJoins(ctx context.Context, w io.Writer, joiners *sim.Joiners) error {
 	for {
 		select {
 		case <-ticker.C:
-			fmt.Fprintln(w, joinLine(joiners.Stats()))
+			fmt.Fprintln(w, "joins "+joinLine(joiners.Stats()))
 		case <-done:
 			stats := joiners.Stats()
-			fmt.Fprintln(w, joinLine(stats))
+			fmt.Fprintln(w, "joins "+joinLine(stats))
 			if stats.Joins == 0 {
 				return errors.New("no join succeeded; see 'conclave mh list' and 'conclave mc list'")
 			}
