@@ -92,6 +92,16 @@ func validate(request any) *FieldError {
 	return nil
 }
 
+// CheckNames holds the names in a replica's own settings to the rules of requests. The error is a
+// *FieldError.
+func CheckNames(nodeID, region, zone string) error {
+	bad := cmp.Or(idRule.check("node-id", nodeID), regionRule.check("region", region), zoneRule.check("zone", zone))
+	if bad == nil {
+		return nil // not a nil *FieldError, which would be a non-nil error
+	}
+	return bad
+}
+
 func validateRegisterMH(r *darktowerv1.RegisterMHRequest) *FieldError {
 	return cmp.Or(
 		idRule.check("handler_id", r.GetHandlerId()),

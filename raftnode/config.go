@@ -79,8 +79,8 @@ type Retention struct {
 	TrailingLogs uint64
 }
 
-// DefaultRetention snapshots about every ten seconds of a heavy load, and keeps enough log for
-// a follower that was restarted meanwhile.
+// DefaultRetention looks every half minute to a minute whether a snapshot is due. It keeps enough
+// log for a follower that was restarted meanwhile.
 var DefaultRetention = Retention{
 	SnapshotThreshold: 65536,
 	SnapshotInterval:  30 * time.Second,

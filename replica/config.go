@@ -4,11 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"regexp"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/conclave-rtc/conclave/grpcsvc"
 	"github.com/conclave-rtc/conclave/raftnode"
 )
 
@@ -71,9 +71,6 @@ func Default() Config {
 	}
 }
 
-// name is what node ids, regions and zones are made of, here as in requests.
-var name = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
-
 // check names the setting and the rule that it breaks.
 func (c *Config) check() error {
 	positive := []struct {
@@ -94,17 +91,11 @@ func (c *Config) check() error {
 	switch {
 	case c.NodeID == "":
 		return errors.New("node-id is missing")
-	case !name.MatchString(c.NodeID) || len(c.NodeID) > 255:
-		return fmt.Errorf("node-id %q must be 1 to 255 characters of A-Z a-z 0-9 - _", c.NodeID)
-	case !name.MatchString(c.Region) || len(c.Region) > 50:
-		return fmt.Errorf("region %q must be 1 to 50 characters of A-Z a-z 0-9 - _", c.Region)
-	case c.Zone != "" && (!name.MatchString(c.Zone) || len(c.Zone) > 50):
-		return fmt.Errorf("zone %q must be at most 50 characters of A-Z a-z 0-9 - _", c.Zone)
 	case c.StaleAfter <= c.LoadReportInterval:
 		return fmt.Errorf("stale-after (%v) must be longer than load-report-interval (%v): one late report is not a failure",
 			c.StaleAfter, c.LoadReportInterval)
 	case c.MaxAssignAttempts < 1 || c.MaxAssignAttempts > 3:
 		return fmt.Errorf("max-assign-attempts must be 1 to 3, it is %d", c.MaxAssignAttempts)
 	}
-	return nil
+	return grpcsvc.CheckNames(c.NodeID, c.Region, c.Zone)
 }
