@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
+	"github.com/conclave-rtc/conclave/localcluster/netfault"
 	conclavev1 "github.com/conclave-rtc/conclave/proto/conclave/v1"
 )
 
@@ -27,6 +28,9 @@ type Config struct {
 	Dir string
 	// Args are flags of serve that every replica gets.
 	Args []string
+	// Network, if any, stands between the replicas: each is a process of it by its ID, and
+	// advertises addresses in front of its own.
+	Network *netfault.Network
 }
 
 // Cluster is a set of replicas on this machine.
@@ -44,7 +48,6 @@ func New(c Config) (*Cluster, error) {
 		return nil, err
 	}
 	cluster := new(Cluster)
-	var initial []string
 	for i := range c.Replicas {
 		id := fmt.Sprintf("gc-%d", i+1)
 		r := &Replica{
@@ -56,20 +59,50 @@ func New(c Config) (*Cluster, error) {
 			HTTPAddr: ports[3*i+2],
 			binary:   c.Binary,
 		}
-		initial = append(initial, id+"="+r.RaftAddr)
 		cluster.replicas = append(cluster.replicas, r)
 	}
-	for _, r := range cluster.replicas {
-		r.args = append([]string{
-			"serve", "--node-id", r.ID, "--data-dir", r.DataDir,
-			"--grpc-addr", r.GRPCAddr, "--raft-addr", r.RaftAddr, "--http-addr", r.HTTPAddr,
-			"--initial-cluster", strings.Join(initial, ","),
-		}, c.Args...)
+	if err := cluster.setArgs(c); err != nil {
+		return nil, err
 	}
 	if err := os.MkdirAll(c.Dir, 0o755); err != nil {
 		return nil, fmt.Errorf("make the cluster's folder: %w", err)
 	}
 	return cluster, nil
+}
+
+// setArgs decides how each replica is started.
+func (c *Cluster) setArgs(config Config) error {
+	var initial []string
+	for _, r := range c.replicas {
+		r.args = []string{
+			"serve", "--node-id", r.ID, "--data-dir", r.DataDir,
+			"--grpc-addr", r.GRPCAddr, "--raft-addr", r.RaftAddr, "--http-addr", r.HTTPAddr,
+		}
+		raftAdvertise := r.RaftAddr
+		if config.Network != nil {
+			var grpcAdvertise string
+			var err error
+			if raftAdvertise, grpcAdvertise, err = r.joinNetwork(config.Network); err != nil {
+				return err
+			}
+			r.args = append(r.args, "--raft-advertise", raftAdvertise, "--grpc-advertise", grpcAdvertise)
+		}
+		initial = append(initial, r.ID+"="+raftAdvertise)
+	}
+	for _, r := range c.replicas {
+		r.args = append(append(r.args, "--initial-cluster", strings.Join(initial, ",")), config.Args...)
+	}
+	return nil
+}
+
+// joinNetwork makes a replica a process of the network.
+func (r *Replica) joinNetwork(n *netfault.Network) (raftAdvertise, grpcAdvertise string, err error) {
+	n.Process(r.ID, r.PID)
+	if raftAdvertise, err = n.Expose(r.ID, r.RaftAddr); err != nil {
+		return "", "", err
+	}
+	grpcAdvertise, err = n.Expose(r.ID, r.GRPCAddr)
+	return raftAdvertise, grpcAdvertise, err
 }
 
 // freePorts finds addresses on the loopback. They are below the range from which the kernel

@@ -102,6 +102,16 @@ func (r *Replica) current() *process {
 	return r.process
 }
 
+// PID is the process's id, 0 while it does not run.
+func (r *Replica) PID() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.runningLocked() {
+		return 0
+	}
+	return r.process.cmd.Process.Pid
+}
+
 // Signal sends a signal to the process.
 func (r *Replica) Signal(s syscall.Signal) error {
 	p := r.current()

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,6 +20,9 @@ type MeetingControllerConfig struct {
 	Zone   string
 	// Listen is where its gRPC server listens; 127.0.0.1:0 by default.
 	Listen string
+	// Advertise returns the grpc_endpoint that it registers, given the address it listens on;
+	// by default that address itself.
+	Advertise func(address string) string
 	// MaxMeetings is how many it takes; 1000 by default.
 	MaxMeetings uint32
 	// ParticipantsPerMeeting is what it reports for each meeting it hosts; 4 by default.
@@ -122,6 +126,14 @@ func (m *MeetingController) Endpoint() string {
 	m.serverMu.Lock()
 	defer m.serverMu.Unlock()
 	return "http://" + m.address
+}
+
+// advertised is the endpoint at which the cluster is to call it.
+func (m *MeetingController) advertised() string {
+	if m.cfg.Advertise == nil {
+		return m.Endpoint()
+	}
+	return m.cfg.Advertise(strings.TrimPrefix(m.Endpoint(), "http://"))
 }
 
 // Hosted returns a copy of what it hosts.

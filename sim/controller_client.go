@@ -24,7 +24,7 @@ func (m *MeetingController) Register(ctx context.Context) error {
 	m.mu.Unlock()
 	request := &darktowerv1.RegisterMCRequest{
 		Id: m.cfg.ID, Region: m.cfg.Region, Zone: m.cfg.Zone,
-		GrpcEndpoint: m.Endpoint(), WebtransportEndpoint: "https://" + m.cfg.ID + ".sim.invalid",
+		GrpcEndpoint: m.advertised(), WebtransportEndpoint: "https://" + m.cfg.ID + ".sim.invalid",
 		MaxMeetings: m.cfg.MaxMeetings, MaxParticipants: m.cfg.MaxMeetings * m.cfg.ParticipantsPerMeeting,
 	}
 	var response darktowerv1.RegisterMCResponse
