@@ -50,6 +50,7 @@ func NewAssigner(c Config, index *Index, controllers *Controllers, metrics *Metr
 // Lead begins a leadership: what belongs to one term is made anew, the token counter, the
 // meetings in flight and the timers of silence.
 func (a *Assigner) Lead(node Log, lead raftnode.Leadership) {
+	a.index.Lead(lead.Context)
 	d := newDesk(a, node, lead)
 	a.desk.Store(d)
 	go d.silence.run(lead.Context)
@@ -57,11 +58,11 @@ func (a *Assigner) Lead(node Log, lead raftnode.Leadership) {
 	context.AfterFunc(lead.Context, func() { a.desk.CompareAndSwap(d, nil) })
 }
 
-// Heard notes that the leader received a registration or report of a node, before it is
+// Heard notes that the leader received what nodes report and how they register, before it is
 // committed.
-func (a *Assigner) Heard(kind fsm.Kind, id string) {
+func (a *Assigner) Heard(cmds []*commandv1.Command) {
 	if d := a.desk.Load(); d != nil {
-		d.silence.heard(kind, id)
+		d.silence.heardAll(cmds)
 	}
 }
 
@@ -102,10 +103,11 @@ func (a *Assigner) join(ctx context.Context, key fsm.MeetingKey, preferredZone s
 }
 
 // End ends the assignment that the token names. A meeting that is just being placed is waited
-// for: its controller may end it before its acceptance is committed. Errors: ErrNoAssignment,
+// for: its controller may end it before its acceptance is committed. The request names the call over
+// all of its attempts: what an earlier one ended is a success, though the meeting lives again. Errors: ErrNoAssignment,
 // ErrFenced, raftnode.ErrNotLeader, raftnode.ErrInDoubt (ending again is safe),
 // raftnode.ErrOverloaded, or the context's.
-func (a *Assigner) End(ctx context.Context, key fsm.MeetingKey, token uint64, reason string) (fsm.Result, error) {
+func (a *Assigner) End(ctx context.Context, key fsm.MeetingKey, token uint64, reason string, request uint64) (fsm.Result, error) {
 	d := a.desk.Load()
 	if d == nil {
 		return fsm.Result{}, raftnode.ErrNotLeader
@@ -113,9 +115,11 @@ func (a *Assigner) End(ctx context.Context, key fsm.MeetingKey, token uint64, re
 	if err := d.waitWhilePlacing(ctx, key, token); err != nil {
 		return fsm.Result{}, err
 	}
-	r, err := d.node.Propose(ctx, raftnode.Urgent, &commandv1.Command{Op: &commandv1.Command_End{End: &commandv1.End{
-		MeetingId: key.MeetingID, Region: key.Region, FencingToken: token, Reason: reason,
-	}}})
+	end := &commandv1.End{MeetingId: key.MeetingID, Region: key.Region, FencingToken: token, Reason: reason}
+	if d.node.Understands(fsm.SessionsSince) {
+		end.RequestId = request
+	}
+	r, err := d.node.Propose(ctx, raftnode.Urgent, &commandv1.Command{Op: &commandv1.Command_End{End: end}})
 	switch {
 	case err != nil:
 		return r, err

@@ -47,14 +47,14 @@ func (x *Index) Choose(q Query) *fsm.Node {
 		weights[i] = weight(r.candidate.node, r.load, q.PreferredZone)
 	}
 	c := best[draw(weights, randomFloat())].candidate
-	x.unrank(c)
 	c.pending++
-	x.rank(c)
+	x.unsettle(c)
 	return c.node
 }
 
 // shortlist returns the best candidates of all zones, in order.
 func (x *Index) shortlist(q Query) []ranked {
+	x.settle()
 	var best []ranked
 	for zone, tree := range x.pools[poolKey{q.Kind, q.Region}] {
 		if q.AvoidZone == nil || zone != *q.AvoidZone {

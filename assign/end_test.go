@@ -16,7 +16,7 @@ func TestEnd(t *testing.T) {
 	r.controllers(1, nil)
 	first := r.mustJoin("m").Assignment
 	end := func(token uint64) (fsm.Result, error) {
-		return r.assigner.End(t.Context(), meeting("m"), token, "over")
+		return r.assigner.End(t.Context(), meeting("m"), token, "over", 0)
 	}
 	if _, err := end(first.Token + 1); !errors.Is(err, ErrFenced) {
 		t.Errorf("a token that it never had: %v, want ErrFenced", err)
@@ -34,7 +34,7 @@ func TestEnd(t *testing.T) {
 	if _, err := end(0); !errors.Is(err, ErrNoAssignment) {
 		t.Errorf("whichever is live, and none is: %v, want ErrNoAssignment", err)
 	}
-	if _, err := r.assigner.End(t.Context(), meeting("never"), 0, ""); !errors.Is(err, ErrNoAssignment) {
+	if _, err := r.assigner.End(t.Context(), meeting("never"), 0, "", 0); !errors.Is(err, ErrNoAssignment) {
 		t.Errorf("a meeting that never was: %v, want ErrNoAssignment", err)
 	}
 
@@ -55,7 +55,7 @@ func TestReleaseEndedTellsTheController(t *testing.T) {
 	r := newRig(t, patient)
 	mc := r.controller("mc", nil)
 	r.mustJoin("m")
-	result, err := r.assigner.End(t.Context(), meeting("m"), 0, "over")
+	result, err := r.assigner.End(t.Context(), meeting("m"), 0, "over", 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,17 +88,17 @@ func TestEndWaitsWhileTheMeetingIsPlaced(t *testing.T) {
 			}()
 			token := <-called
 			// Others do not wait: this token is not the one that is being placed.
-			if _, err := r.assigner.End(t.Context(), meeting("m"), token+1, ""); !errors.Is(err, ErrNoAssignment) {
+			if _, err := r.assigner.End(t.Context(), meeting("m"), token+1, "", 0); !errors.Is(err, ErrNoAssignment) {
 				t.Errorf("another token: %v, want ErrNoAssignment", err)
 			}
 			// One who gives up waits no longer.
 			ctx, cancel := context.WithCancel(t.Context())
 			cancel()
-			if _, err := r.assigner.End(ctx, meeting("m"), which(token), ""); !errors.Is(err, context.Canceled) {
+			if _, err := r.assigner.End(ctx, meeting("m"), which(token), "", 0); !errors.Is(err, context.Canceled) {
 				t.Errorf("given up: %v", err)
 			}
 			go func() {
-				_, err := r.assigner.End(t.Context(), meeting("m"), which(token), "over")
+				_, err := r.assigner.End(t.Context(), meeting("m"), which(token), "over", 0)
 				ended <- err
 			}()
 			close(gate)

@@ -2,6 +2,7 @@ package assign
 
 import (
 	"cmp"
+	"context"
 	"sync"
 
 	"github.com/tidwall/btree"
@@ -13,11 +14,22 @@ import (
 // choice looks at a handful of them at any size of the fleet. It follows the state machine on
 // every replica, so that a new leader has it at once. Beyond the state it knows what this leader
 // is placing right now, and which nodes it has set aside. It implements fsm.Observer.
+//
+// Nodes report far more often than meetings are placed, so a node that has changed is ranked only
+// when a choice is made: once, however often it has changed by then, and on followers never.
 type Index struct {
 	mu    sync.Mutex
 	nodes map[nodeKey]*candidate
 	pools map[poolKey]map[string]*btree.BTreeG[ranked] // by zone
+	// unsettled are the candidates whose rank may no longer be right.
+	unsettled []*candidate
+	// leadership is the last one of this replica: while it lasts, no choice is to make up for too
+	// many changes.
+	leadership context.Context
 }
+
+// maxUnsettled bounds what a choice has to make up for, to a few milliseconds.
+const maxUnsettled = 1024
 
 type nodeKey struct {
 	kind fsm.Kind
@@ -36,8 +48,16 @@ type candidate struct {
 	pending uint32
 	// aside is the node's HeardIndex when it was set aside: it stays so until it is heard again.
 	aside uint64
-	// rank is its place in its zone's tree; nil while it is not to be chosen.
-	rank *ranked
+	// rank is its place in the tree of the zone that it was in; nil while it is not to be chosen.
+	rank     *ranked
+	rankedIn zoneKey
+	// unsettled: it is among the Index's.
+	unsettled bool
+}
+
+type zoneKey struct {
+	poolKey
+	zone string
 }
 
 // ranked orders candidates: by load, then the most recent report, then id.
@@ -57,7 +77,9 @@ func (r ranked) less(o ranked) bool {
 
 // NewIndex returns an empty index.
 func NewIndex() *Index {
-	x := &Index{nodes: make(map[nodeKey]*candidate)}
+	none, end := context.WithCancel(context.Background())
+	end()
+	x := &Index{nodes: make(map[nodeKey]*candidate), leadership: none}
 	x.clear()
 	return x
 }
@@ -71,6 +93,17 @@ func (x *Index) NodeChanged(n *fsm.Node) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.put(n)
+	if len(x.unsettled) >= maxUnsettled && x.leadership.Err() == nil {
+		x.settle()
+	}
+}
+
+// Lead prepares for choices, which are made until the context ends.
+func (x *Index) Lead(leadership context.Context) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.leadership = leadership
+	x.settle()
 }
 
 // Reset implements fsm.Observer: the state was replaced by a snapshot. What is pending stays
@@ -102,9 +135,27 @@ func (x *Index) put(n *fsm.Node) {
 		c = new(candidate)
 		x.nodes[key] = c
 	}
-	x.unrank(c)
 	c.node = n
-	x.rank(c)
+	x.unsettle(c)
+}
+
+// unsettle has a candidate ranked again before the next choice.
+func (x *Index) unsettle(c *candidate) {
+	if !c.unsettled {
+		c.unsettled = true
+		x.unsettled = append(x.unsettled, c)
+	}
+}
+
+// settle ranks what has changed.
+func (x *Index) settle() {
+	for i, c := range x.unsettled {
+		x.unrank(c)
+		x.rank(c)
+		c.unsettled = false
+		x.unsettled[i] = nil
+	}
+	x.unsettled = x.unsettled[:0]
 }
 
 // rank puts a candidate where it belongs now, or nowhere.
@@ -114,45 +165,44 @@ func (x *Index) rank(c *candidate) {
 		return
 	}
 	c.rank = &ranked{n.Load(c.pending), n.LastReportMs, n.ID, c}
-	x.zone(n).Set(*c.rank)
+	c.rankedIn = zoneKey{poolKey{n.Kind, n.Region}, n.Zone}
+	x.zone(c.rankedIn).Set(*c.rank)
 }
 
 func (x *Index) unrank(c *candidate) {
 	if c.rank == nil {
 		return
 	}
-	zones := x.pools[poolKey{c.node.Kind, c.node.Region}]
-	tree := zones[c.node.Zone]
+	zones := x.pools[c.rankedIn.poolKey]
+	tree := zones[c.rankedIn.zone]
 	tree.Delete(*c.rank)
 	if tree.Len() == 0 {
-		delete(zones, c.node.Zone) // a choice looks at every zone: empty ones must not pile up
+		delete(zones, c.rankedIn.zone) // a choice looks at every zone: empty ones must not pile up
 	}
 	c.rank = nil
 }
 
-func (x *Index) zone(n *fsm.Node) *btree.BTreeG[ranked] {
-	key := poolKey{n.Kind, n.Region}
-	zones := x.pools[key]
+func (x *Index) zone(key zoneKey) *btree.BTreeG[ranked] {
+	zones := x.pools[key.poolKey]
 	if zones == nil {
 		zones = make(map[string]*btree.BTreeG[ranked])
-		x.pools[key] = zones
+		x.pools[key.poolKey] = zones
 	}
-	tree := zones[n.Zone]
+	tree := zones[key.zone]
 	if tree == nil {
 		tree = btree.NewBTreeGOptions(ranked.less, btree.Options{NoLocks: true})
-		zones[n.Zone] = tree
+		zones[key.zone] = tree
 	}
 	return tree
 }
 
-// update changes what only this replica knows of a node, and ranks it again.
+// update changes what only this replica knows of a node.
 func (x *Index) update(kind fsm.Kind, id string, change func(*candidate)) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if c := x.nodes[nodeKey{kind, id}]; c != nil {
-		x.unrank(c)
 		change(c)
-		x.rank(c)
+		x.unsettle(c)
 	}
 }
 

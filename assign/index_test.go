@@ -151,6 +151,7 @@ func TestZonesThatAreEmptyCostNothing(t *testing.T) {
 	for i := range 50 {
 		log.handler("moves", nodeID("zone", i), 0, 100)
 	}
+	x.settle()
 	if zones := len(x.pools[poolKey{fsm.MediaHandler, "eu"}]); zones != 2 {
 		t.Errorf("a choice looks at %d zones, want 2", zones)
 	}

@@ -268,13 +268,13 @@ func TestWhoDoesNotLeadSaysSo(t *testing.T) {
 	if _, err := r.join("m"); !errors.Is(err, raftnode.ErrNotLeader) {
 		t.Errorf("join: %v", err)
 	}
-	if _, err := r.assigner.End(t.Context(), meeting("m"), 0, ""); !errors.Is(err, raftnode.ErrNotLeader) {
+	if _, err := r.assigner.End(t.Context(), meeting("m"), 0, "", 0); !errors.Is(err, raftnode.ErrNotLeader) {
 		t.Errorf("end: %v", err)
 	}
 	if _, err := r.assigner.Reconcile("mc-00000", nil); !errors.Is(err, raftnode.ErrNotLeader) {
 		t.Errorf("reconcile: %v", err)
 	}
-	r.assigner.Heard(fsm.MediaHandler, "mh-00000")            // nobody listens
+	r.assigner.Heard(reportOf(fsm.MediaHandler, "mh-00000"))  // nobody listens
 	r.assigner.ReleaseEnded(&fsm.Assignment{MCID: "nowhere"}) // nobody calls
 	if n := len(r.events(sim.EventAssign)); n != 0 {
 		t.Errorf("%d notifications by a follower", n)

@@ -16,6 +16,7 @@ type Log interface {
 	ReadIndex(ctx context.Context) (raftnode.ReadIndex, error)
 	WaitApplied(ctx context.Context, index uint64) error
 	WaitDecided(ctx context.Context, term uint64) error
+	Understands(version uint32) bool
 }
 
 var _ Log = (*raftnode.Node)(nil)

@@ -71,6 +71,8 @@ func (l *fakeLog) WaitApplied(ctx context.Context, index uint64) error {
 	return l.wait(ctx, func(s *fsm.State) bool { return s.Index() >= index })
 }
 
+func (l *fakeLog) Understands(uint32) bool { return true }
+
 func (l *fakeLog) WaitDecided(ctx context.Context, term uint64) error {
 	return l.wait(ctx, func(s *fsm.State) bool { return s.Term() > term })
 }

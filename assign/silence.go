@@ -60,15 +60,33 @@ func (s *silence) interval() time.Duration { return min(time.Second, s.after/10)
 
 // heard notes that a report or registration of a node was received just now.
 func (s *silence) heard(kind fsm.Kind, id string) {
-	key := nodeKey{kind, id}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.note(nodeKey{kind, id}, time.Now())
+}
+
+// heardAll notes that the nodes that commands register or report of were heard just now.
+func (s *silence) heardAll(cmds []*commandv1.Command) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	for _, cmd := range cmds {
+		switch op := cmd.Op.(type) {
+		case *commandv1.Command_ReportLoad:
+			s.note(nodeKey{op.ReportLoad.Kind, op.ReportLoad.Id}, now)
+		case *commandv1.Command_RegisterNode:
+			s.note(nodeKey{op.RegisterNode.Kind, op.RegisterNode.Id}, now)
+		}
+	}
+}
+
+func (s *silence) note(key nodeKey, now time.Time) {
 	if e, ok := s.nodes[key]; ok {
-		e.Value.(*heard).at = time.Now()
+		e.Value.(*heard).at = now
 		s.order.MoveToBack(e)
 		return
 	}
-	s.nodes[key] = s.order.PushBack(&heard{key, time.Now()})
+	s.nodes[key] = s.order.PushBack(&heard{key, now})
 }
 
 // run sweeps until the leadership ends.

@@ -57,9 +57,18 @@ func (w *watch) lead() {
 	synctest.Wait()
 }
 
+// reportOf and registrationOf are what the leader receives of a node.
+func reportOf(kind fsm.Kind, id string) []*commandv1.Command {
+	return []*commandv1.Command{{Op: &commandv1.Command_ReportLoad{ReportLoad: &commandv1.ReportLoad{Kind: kind, Id: id}}}}
+}
+
+func registrationOf(kind fsm.Kind, id string) []*commandv1.Command {
+	return []*commandv1.Command{{Op: &commandv1.Command_RegisterNode{RegisterNode: &commandv1.RegisterNode{Kind: kind, Id: id}}}}
+}
+
 // beat is a report: received, then committed.
 func (w *watch) beat(kind fsm.Kind, id string, health fsm.Health) {
-	w.assigner.Heard(kind, id)
+	w.assigner.Heard(reportOf(kind, id))
 	w.log.report(kind, id, health, 1)
 }
 
@@ -82,7 +91,7 @@ func TestASilentNodeIsMarkedAfterThePeriodAndNotBefore(t *testing.T) {
 				inBubble(t, func(t *testing.T, w *watch) {
 					w.lead()
 					w.pass(5 * time.Second)
-					w.assigner.Heard(kind, "n")
+					w.assigner.Heard(registrationOf(kind, "n"))
 					w.log.register(registration{kind: kind, id: "n"})
 					if was != fsm.Pending {
 						w.beat(kind, "n", was)
@@ -317,7 +326,7 @@ func TestMarkingIsBoundedAndGoesOn(t *testing.T) {
 func TestHearingOfAStrangerIsForgotten(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *watch) {
 		w.lead()
-		w.assigner.Heard(fsm.MediaHandler, "never registered")
+		w.assigner.Heard(reportOf(fsm.MediaHandler, "never registered"))
 		w.pass(staleAfter + oneSweep)
 		silence := w.assigner.desk.Load().silence
 		silence.mu.Lock()

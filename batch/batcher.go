@@ -3,6 +3,8 @@ package batch
 import (
 	"context"
 	"errors"
+	"slices"
+	"sync/atomic"
 )
 
 var (
@@ -15,11 +17,14 @@ var (
 // Batcher sends what waits in batches and gives each call its own answer. Its methods may be
 // called from several goroutines.
 type Batcher[In, Out any] struct {
-	send  func([]In) ([]Out, error)
-	queue chan call[In, Out]
-	slots chan struct{}
-	max   int
-	done  <-chan struct{}
+	send   func([]In) ([]Out, error)
+	weigh  func(In) int
+	limits Limits
+	queue  chan call[In, Out]
+	queued atomic.Int64   // the weight of what waits
+	held   *call[In, Out] // taken from the queue, too much for the batch before
+	slots  chan struct{}
+	done   <-chan struct{}
 }
 
 type call[In, Out any] struct {
@@ -34,9 +39,9 @@ type answer[Out any] struct {
 
 // Limits bound a Batcher.
 type Limits struct {
-	// Batch is how many calls share one send.
+	// Batch is how many calls share one send. A group that is larger is sent alone.
 	Batch int
-	// Queue is how many calls may wait.
+	// Queue is how many calls may wait. A group that is larger never does.
 	Queue int
 	// InFlight is how many sends are under way at once.
 	InFlight int
@@ -45,12 +50,34 @@ type Limits struct {
 // NewBatcher starts a batcher that runs until done is closed. Send is given the calls of one
 // batch; it returns an answer for each, or one error for all.
 func NewBatcher[In, Out any](l Limits, done <-chan struct{}, send func([]In) ([]Out, error)) *Batcher[In, Out] {
+	return newBatcher(l, done, func(In) int { return 1 }, send)
+}
+
+// NewGroupBatcher is NewBatcher for calls that bring a group each and are given a group of as many
+// answers. Send is given the groups of one batch as one; what limits count is their members.
+func NewGroupBatcher[In, Out any](l Limits, done <-chan struct{}, send func([]In) ([]Out, error)) *Batcher[[]In, []Out] {
+	weigh := func(group []In) int { return max(1, len(group)) }
+	return newBatcher(l, done, weigh, func(groups [][]In) ([][]Out, error) {
+		outs, err := send(slices.Concat(groups...))
+		if err != nil {
+			return nil, err
+		}
+		answers := make([][]Out, len(groups))
+		for i, group := range groups {
+			answers[i], outs = outs[:len(group):len(group)], outs[len(group):]
+		}
+		return answers, nil
+	})
+}
+
+func newBatcher[In, Out any](l Limits, done <-chan struct{}, weigh func(In) int, send func([]In) ([]Out, error)) *Batcher[In, Out] {
 	b := &Batcher[In, Out]{
-		send:  send,
-		queue: make(chan call[In, Out], l.Queue),
-		slots: make(chan struct{}, l.InFlight),
-		max:   l.Batch,
-		done:  done,
+		send:   send,
+		weigh:  weigh,
+		limits: l,
+		queue:  make(chan call[In, Out], l.Queue),
+		slots:  make(chan struct{}, l.InFlight),
+		done:   done,
 	}
 	go b.run()
 	return b
@@ -61,9 +88,7 @@ func NewBatcher[In, Out any](l Limits, done <-chan struct{}, send func([]In) ([]
 func (b *Batcher[In, Out]) Do(ctx context.Context, in In) (Out, error) {
 	var none Out
 	answers := make(chan answer[Out], 1)
-	select {
-	case b.queue <- call[In, Out]{in, answers}:
-	default:
+	if !b.enqueue(call[In, Out]{in, answers}) {
 		return none, ErrFull
 	}
 	select {
@@ -76,6 +101,18 @@ func (b *Batcher[In, Out]) Do(ctx context.Context, in In) (Out, error) {
 	}
 }
 
+// enqueue says whether there was room. What waits is at least as heavy as it is long, so the
+// channel has room where the weight has.
+func (b *Batcher[In, Out]) enqueue(c call[In, Out]) bool {
+	weight := int64(b.weigh(c.in))
+	if b.queued.Add(weight) > int64(b.limits.Queue) {
+		b.queued.Add(-weight)
+		return false
+	}
+	b.queue <- c
+	return true
+}
+
 // run takes a slot before it looks at the queue, so that whatever comes while all slots are
 // taken shares the next send.
 func (b *Batcher[In, Out]) run() {
@@ -85,25 +122,46 @@ func (b *Batcher[In, Out]) run() {
 		case <-b.done:
 			return
 		}
-		select {
-		case first := <-b.queue:
-			batch := b.collect(first)
-			go func() {
-				defer func() { <-b.slots }()
-				b.deliver(batch)
-			}()
-		case <-b.done:
+		first, ok := b.next()
+		if !ok {
 			return
 		}
+		batch := b.collect(first)
+		go func() {
+			defer func() { <-b.slots }()
+			b.deliver(batch)
+		}()
+	}
+}
+
+// next waits for the call that begins a batch; false when the batcher is done.
+func (b *Batcher[In, Out]) next() (call[In, Out], bool) {
+	if held := b.held; held != nil {
+		b.held = nil
+		return *held, true
+	}
+	select {
+	case c := <-b.queue:
+		return c, true
+	case <-b.done:
+		return call[In, Out]{}, false
 	}
 }
 
 func (b *Batcher[In, Out]) collect(first call[In, Out]) []call[In, Out] {
-	batch := append(make([]call[In, Out], 0, min(1+len(b.queue), b.max)), first)
-	for len(batch) < b.max {
+	batch := append(make([]call[In, Out], 0, min(1+len(b.queue), b.limits.Batch)), first)
+	weight := b.weigh(first.in)
+	defer func() { b.queued.Add(-int64(weight)) }()
+	for weight < b.limits.Batch {
 		select {
 		case c := <-b.queue:
+			more := b.weigh(c.in)
+			if weight+more > b.limits.Batch {
+				b.held = &c
+				return batch
+			}
 			batch = append(batch, c)
+			weight += more
 		default:
 			return batch
 		}

@@ -102,14 +102,15 @@ func TestRefusesBeforeItBegins(t *testing.T) {
 		{"unknown flag", serveArgs("gc-1", data, "--log-storage", "wal"), 2, []string{"--log-storage"}},
 		{"unknown log store", serveArgs("gc-1", data, "--log-store", "paper"), 2, []string{"paper", "bolt or wal"}},
 		{"malformed cluster", serveArgs("gc-1", data, "--initial-cluster", "gc-1"), 2, []string{"id=raft-addr"}},
-		{"cluster without this node", serveArgs("gc-1", data, "--initial-cluster", "gc-2=127.0.0.1:7952,gc-3=127.0.0.1:7953"), 1,
+		{"cluster without this node", serveArgs("gc-1", data, "--initial-cluster", "gc-2=127.0.0.1:7952,gc-3=127.0.0.1:7953"), 2,
 			[]string{"initial cluster", "gc-1"}},
-		{"cluster with another address", serveArgs("gc-1", data, "--initial-cluster", "gc-1=127.0.0.1:7951,gc-2=127.0.0.1:7952"), 1,
+		{"cluster with another address", serveArgs("gc-1", data, "--initial-cluster", "gc-1=127.0.0.1:7951,gc-2=127.0.0.1:7952"), 2,
 			[]string{"initial cluster", "127.0.0.1:7951"}},
-		{"stale before the next report", serveArgs("gc-1", data, "--stale-after", "10s", "--load-report-interval", "10s"), 1,
+		{"stale before the next report", serveArgs("gc-1", data, "--stale-after", "10s", "--load-report-interval", "10s"), 2,
 			[]string{"stale-after", "load-report-interval"}},
-		{"no time to find a leader", serveArgs("gc-1", data, "--forward-timeout", "0s"), 1, []string{"forward-timeout"}},
-		{"lease longer than the heartbeat timeout", serveArgs("gc-1", data, "--raft-leader-lease", "1s"), 1, []string{"lease"}},
+		{"no time to find a leader", serveArgs("gc-1", data, "--forward-timeout", "0s"), 2, []string{"forward-timeout"}},
+		{"lease longer than the heartbeat timeout", serveArgs("gc-1", data, "--raft-leader-lease", "1s"), 2, []string{"lease"}},
+		{"election shorter than a heartbeat", serveArgs("gc-1", data, "--raft-election-timeout", "10ms"), 2, []string{"ElectionTimeout"}},
 		{"no token file", serveArgs("gc-1", data, "--mc-token-file", filepath.Join(dir, "none")), 1, []string{"mc-token-file", "none"}},
 		{"empty token file", serveArgs("gc-1", data, "--mc-token-file", tokenFile), 1, []string{"mc-token-file", "empty"}},
 	} {
@@ -145,7 +146,7 @@ func TestRefusesAnothersDataFolder(t *testing.T) {
 		t.Run(refuse.name, func(t *testing.T) { refuse.check(t, r.DataDir) })
 	}
 	for name, content := range map[string]string{
-		"empty": "", "cut": `{"format": 1, "node_`, "other": `[]`, "newer": `{"format": 2, "node_id": "gc-1", "log_store": "bolt"}`,
+		"empty": "", "cut": `{"format": 1, "node_`, "other": `[]`, "without its instance": `{"format": 2, "node_id": "gc-1", "log_store": "bolt", "joined": true}`, "newer": `{"format": 3, "node_id": "gc-1", "log_store": "bolt"}`,
 	} {
 		t.Run("node.json "+name, func(t *testing.T) { refuseIdentity(t, r, content) })
 	}

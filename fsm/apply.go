@@ -18,6 +18,8 @@ const (
 	NoAssignment
 	// Fenced: the token named is no longer the meeting's.
 	Fenced
+	// Repeated: the node has taken this report, or a later one of its session. Nothing was done.
+	Repeated
 )
 
 // Result is what a command did, and what stands now.

@@ -18,7 +18,7 @@ func (a applier) assign(cmd *commandv1.Assign) Result {
 		return Result{Outcome: Conflict, Assignment: live}
 	}
 	if live != nil {
-		a.endLive(live, cmd.ReplaceReason)
+		a.endLive(live, cmd.ReplaceReason, 0)
 	}
 	next := a.newAssignment(key, cmd)
 	a.setLive(next)
@@ -137,6 +137,9 @@ func (a applier) reconfirm(cmd *commandv1.Reconfirm) Result {
 // the same assignment twice ends it once.
 func (a applier) end(cmd *commandv1.End) Result {
 	key := MeetingKey{Region: cmd.Region, MeetingID: cmd.MeetingId}
+	if ended := a.Ended(key, cmd.FencingToken); ended != nil && cmd.RequestId != 0 && ended.EndRequest == cmd.RequestId {
+		return Result{Assignment: ended} // the same end again, whatever has become of the meeting since
+	}
 	live := a.LiveAssignment(key)
 	switch {
 	case live == nil:
@@ -151,15 +154,15 @@ func (a applier) end(cmd *commandv1.End) Result {
 	case cmd.FencingToken != 0 && cmd.FencingToken != live.Token:
 		return Result{Outcome: Fenced, Assignment: live}
 	}
-	return Result{Assignment: a.endLive(live, cmd.Reason)}
+	return Result{Assignment: a.endLive(live, cmd.Reason, cmd.RequestId)}
 }
 
 // endLive moves a live assignment to the ended ones.
-func (a applier) endLive(live *Assignment, reason string) *Assignment {
+func (a applier) endLive(live *Assignment, reason string, request uint64) *Assignment {
 	a.dropLive(live.MeetingKey)
 	ended := *live
 	// State time may still be 0 in a log without stamps; an end must not look live.
-	ended.EndedAtMs, ended.EndReason = max(a.stampMs, 1), reason
+	ended.EndedAtMs, ended.EndReason, ended.EndRequest = max(a.stampMs, 1), reason, request
 	a.addEnded(&ended)
 	a.eachNode(live, func(n *Node) *Node { return n.unplaced(live.AssignedAtMs / 1000) })
 	return &ended

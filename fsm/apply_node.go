@@ -7,7 +7,8 @@ import (
 // register is an upsert. A node that registers again has restarted: a new incarnation, counters
 // at zero, pending until it reports. The same registration applied twice registers once.
 func (a applier) register(cmd *commandv1.RegisterNode) Result {
-	if old := a.Node(cmd.Kind, cmd.Id); old != nil && old.RegistrationID == cmd.RegistrationId {
+	old := a.Node(cmd.Kind, cmd.Id)
+	if old != nil && old.RegistrationID == cmd.RegistrationId {
 		return Result{Node: old}
 	}
 	n := &Node{
@@ -26,17 +27,25 @@ func (a applier) register(cmd *commandv1.RegisterNode) Result {
 		RegisteredAtMs:       a.stampMs,
 		HeardIndex:           a.index,
 	}
+	if old != nil {
+		n.Reported = old.Reported
+	}
 	a.putNode(n)
 	return Result{Node: n}
 }
 
-// report takes a node's word for its load and health. One report brings a stale node back.
+// report takes a node's word for its load and health. One report brings a stale node back. What
+// is sent again, or comes late, on a stream has no effect: it would undo a later word.
 func (a applier) report(cmd *commandv1.ReportLoad) Result {
 	old := a.Node(cmd.Kind, cmd.Id)
 	if old == nil {
 		return Result{Outcome: NotRegistered}
 	}
+	if old.hasTaken(cmd.Session, cmd.Sequence) {
+		return Result{Outcome: Repeated, Node: old}
+	}
 	n := *old
+	n.take(cmd.Session, cmd.Sequence)
 	n.Health = cmd.Health
 	n.CPUPercent, n.MemoryPercent, n.BandwidthPercent = cmd.CpuPercent, cmd.MemoryPercent, cmd.BandwidthPercent
 	if u := cmd.Usage; u != nil {

@@ -19,7 +19,20 @@ func newCensus() census {
 }
 
 func (c census) node(n *Node, delta int) {
-	c.nodes[CensusKey{n.Kind, n.Region, n.Health}] += delta
+	c.nodes[n.censusKey()] += delta
+}
+
+func (n *Node) censusKey() CensusKey { return CensusKey{n.Kind, n.Region, n.Health} }
+
+// replace counts a node in place of the one before it, which may be nil. Most reports change
+// nothing that is counted.
+func (c census) replace(before, now *Node) {
+	if before == nil {
+		c.node(now, +1)
+	} else if before.censusKey() != now.censusKey() {
+		c.node(before, -1)
+		c.node(now, +1)
+	}
 }
 
 func (c census) live(a *Assignment, delta int) {

@@ -11,15 +11,18 @@ import (
 
 // CommandVersion is the newest version of the commands that this binary understands. A new kind
 // of command, or a new field in one, raises it.
-const CommandVersion = 1
+const CommandVersion = 2
+
+// SessionsSince is the command version that brought in numbers for reports and names for ends.
+const SessionsSince = 2
 
 // Since returns the command version that brought in a kind of command. A leader proposes it
 // only once every member has announced that version.
 func Since(cmd *commandv1.Command) uint32 {
-	switch cmd.GetOp().(type) {
-	default:
-		return 1
+	if cmd.GetReportLoad().GetSession() != 0 || cmd.GetEnd().GetRequestId() != 0 {
+		return SessionsSince
 	}
+	return 1
 }
 
 // ErrUnknownCommand says that a log entry was written by a newer version. The replica that
@@ -38,6 +41,13 @@ func EncodeEntry(e *commandv1.Entry) ([]byte, error) {
 // DecodeEntry decodes a log entry. It fails with ErrUnknownCommand when any part of it, down to
 // a single field, is not known.
 func DecodeEntry(data []byte) (*commandv1.Entry, error) {
+	if e := decodeQuickly(data); e != nil {
+		return e, nil
+	}
+	return decodeAnything(data)
+}
+
+func decodeAnything(data []byte) (*commandv1.Entry, error) {
 	e := new(commandv1.Entry)
 	if err := proto.Unmarshal(data, e); err != nil {
 		return nil, fmt.Errorf("decode log entry: %w", err)

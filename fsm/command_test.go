@@ -52,7 +52,7 @@ func someValue(f protoreflect.FieldDescriptor) protoreflect.Value {
 		return protoreflect.ValueOfEnum(1)
 	case protoreflect.Uint32Kind:
 		return protoreflect.ValueOfUint32(uint32(f.Number()))
-	case protoreflect.Uint64Kind:
+	case protoreflect.Uint64Kind, protoreflect.Fixed64Kind:
 		return protoreflect.ValueOfUint64(uint64(f.Number()))
 	case protoreflect.Int64Kind:
 		return protoreflect.ValueOfInt64(int64(f.Number()))

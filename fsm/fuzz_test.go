@@ -21,6 +21,9 @@ func FuzzDecodeEntry(f *testing.F) {
 	state := written(f, someState(f))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		entry, err := DecodeEntry(data)
+		if anyway, other := decodeAnything(data); (err == nil) != (other == nil) || !proto.Equal(entry, anyway) {
+			t.Fatalf("decoded as %v, %v; the general decoder says %v, %v", entry, err, anyway, other)
+		}
 		if err != nil {
 			return
 		}

@@ -86,6 +86,9 @@ func (h *history) report() *commandv1.ReportLoad {
 	if h.choose(4) > 0 {
 		cmd.Usage = &commandv1.Usage{Used: uint32(h.choose(50)), Capacity: uint32(h.choose(50)), Participants: uint32(h.choose(50))}
 	}
+	if h.choose(2) == 0 {
+		cmd.Session, cmd.Sequence = uint64(1+h.choose(2)), uint64(1+h.choose(30))
+	}
 	return cmd
 }
 

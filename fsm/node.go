@@ -69,11 +69,52 @@ type Node struct {
 	HeardIndex uint64
 	// LastReportMs is 0 until the first report of this incarnation.
 	LastReportMs int64
+	// Reported are the latest sessions in which the node's reports came, the last first. They stay
+	// when it registers again: what was sent before still comes before.
+	Reported [maxSessions]ReportSession
 	// Placements are meetings given to the node that no report can have counted yet, the
 	// oldest first.
 	Placements []Placement
 
 	sum sum
+}
+
+// ReportSession is a source of numbered reports, a stream or a replica that took them one by one,
+// and the greatest number of it that took effect. The zero value is none.
+type ReportSession struct {
+	ID       uint64
+	Sequence uint64
+}
+
+// maxSessions is how many sessions of a node are told apart: it reports through one of five
+// replicas, and what is sent again was sent first a moment ago.
+const maxSessions = 4
+
+// hasTaken says whether a report took effect, or a later one of its session. One without a session
+// is new by being there.
+func (n *Node) hasTaken(session, sequence uint64) bool {
+	if session == 0 {
+		return false
+	}
+	for _, r := range n.Reported {
+		if r.ID == session {
+			return sequence <= r.Sequence
+		}
+	}
+	return false
+}
+
+// take puts a report's session first.
+func (n *Node) take(session, sequence uint64) {
+	if session == 0 {
+		return
+	}
+	at := slices.IndexFunc(n.Reported[:], func(r ReportSession) bool { return r.ID == session })
+	if at < 0 {
+		at = maxSessions - 1
+	}
+	copy(n.Reported[1:at+1], n.Reported[:at])
+	n.Reported[0] = ReportSession{session, sequence}
 }
 
 // Placement counts what was placed on a node within one second of state time.

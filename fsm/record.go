@@ -37,6 +37,11 @@ func encodeNode(n *Node) *commandv1.Node {
 		HeardIndex:           n.HeardIndex,
 		LastReportUnixMs:     n.LastReportMs,
 	}
+	for _, r := range n.Reported {
+		if r.ID != 0 {
+			rec.Reported = append(rec.Reported, &commandv1.ReportSession{Id: r.ID, Sequence: r.Sequence})
+		}
+	}
 	for _, p := range n.Placements {
 		rec.Placements = append(rec.Placements, &commandv1.Placement{UnixS: p.UnixSeconds, Count: p.Count})
 	}
@@ -66,6 +71,9 @@ func decodeNode(rec *commandv1.Node) *Node {
 		HeardIndex:           rec.HeardIndex,
 		LastReportMs:         rec.LastReportUnixMs,
 	}
+	for i, r := range rec.Reported[:min(len(rec.Reported), maxSessions)] {
+		n.Reported[i] = ReportSession{ID: r.GetId(), Sequence: r.GetSequence()}
+	}
 	for _, p := range rec.Placements {
 		n.Placements = append(n.Placements, Placement{UnixSeconds: p.UnixS, Count: p.Count})
 	}
@@ -86,6 +94,7 @@ func encodeAssignment(rec *commandv1.Assignment, a *Assignment) *commandv1.Assig
 	rec.AssignedUnixMs = a.AssignedAtMs
 	rec.EndedUnixMs = a.EndedAtMs
 	rec.EndReason = a.EndReason
+	rec.EndRequestId = a.EndRequest
 	return rec
 }
 
@@ -131,5 +140,6 @@ func decodeAssignment(rec *commandv1.Assignment) *Assignment {
 		AssignedAtMs:           rec.AssignedUnixMs,
 		EndedAtMs:              rec.EndedUnixMs,
 		EndReason:              rec.EndReason,
+		EndRequest:             rec.EndRequestId,
 	}
 }

@@ -91,7 +91,7 @@ func (s *State) Leader() string { return s.leader }
 func (s *State) Hash() string { return hex.EncodeToString(s.hash()) }
 
 func (s *State) hash() []byte {
-	own := new(encoder).i64(s.stampMs).str(s.leader).sum()
+	own := encoder(nil).i64(s.stampMs).str(s.leader).sum()
 	total := s.recordsTotal.add(own)
 	return binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(nil, total[0]), total[1])
 }
@@ -211,10 +211,9 @@ func (s *State) setNode(n *Node) {
 	old, replaced := s.nodes(n.Kind).Set(n.ID, n)
 	if replaced {
 		s.recordsTotal = s.recordsTotal.sub(old.sum)
-		s.census.node(old, -1)
 	}
 	s.recordsTotal = s.recordsTotal.add(n.sum)
-	s.census.node(n, +1)
+	s.census.replace(old, n)
 }
 
 func (s *State) setMember(m *Member) {

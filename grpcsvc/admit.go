@@ -2,6 +2,7 @@ package grpcsvc
 
 import (
 	"context"
+	"math/rand/v2"
 	"runtime/debug"
 	"strconv"
 
@@ -15,6 +16,8 @@ import (
 const (
 	// headerForwarded names the replica that passed a call on: it goes no further.
 	headerForwarded = "conclave-forwarded"
+	// headerRequest names a call that is passed on, the same in all of its attempts.
+	headerRequest = "conclave-request"
 	// headerNode and headerIndex are the replica and the Raft index that an answer reflects.
 	headerNode  = "conclave-node"
 	headerIndex = "conclave-index"
@@ -50,4 +53,14 @@ func (s *Server) reflects(ctx context.Context, index uint64) {
 // forwarded says whether another replica has passed this call on.
 func forwarded(ctx context.Context) bool {
 	return len(metadata.ValueFromIncomingContext(ctx, headerForwarded)) > 0
+}
+
+// requestID is the name of a call: its own, or the one that the replica gave it which passed it on.
+func requestID(ctx context.Context) uint64 {
+	if values := metadata.ValueFromIncomingContext(ctx, headerRequest); forwarded(ctx) && len(values) == 1 {
+		if id, err := strconv.ParseUint(values[0], 10, 64); err == nil {
+			return id
+		}
+	}
+	return rand.Uint64()
 }

@@ -3,8 +3,10 @@ package grpcsvc
 import (
 	"context"
 	"errors"
+	"strconv"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
 
 	"github.com/conclave-rtc/conclave/assign"
 	"github.com/conclave-rtc/conclave/fsm"
@@ -72,12 +74,14 @@ type ending struct {
 	key          fsm.MeetingKey
 	token        uint64 // 0: whichever is live
 	reason       string
+	request      uint64 // the same over all attempts of one call
 	byController bool
 }
 
 // end ends an assignment. When no token is given, the one that is live now is meant, and named
 // from here on: "whichever is live", sent twice, could end the one after it too.
 func (s *Server) end(ctx context.Context, e ending) error {
+	e.request = requestID(ctx)
 	for {
 		named := e
 		if e.token == 0 {
@@ -123,6 +127,7 @@ func (s *Server) liveToken(ctx context.Context, e ending) (uint64, error) {
 }
 
 func (s *Server) endNamed(ctx context.Context, e ending) error {
+	ctx = metadata.AppendToOutgoingContext(ctx, headerRequest, strconv.FormatUint(e.request, 10))
 	_, err := atLeader(ctx, s, "EndMeeting",
 		func() (struct{}, error) { return struct{}{}, s.endHere(ctx, e) },
 		func(ctx context.Context, conn *grpc.ClientConn) (struct{}, error) {
@@ -142,7 +147,7 @@ func (s *Server) endNamed(ctx context.Context, e ending) error {
 }
 
 func (s *Server) endHere(ctx context.Context, e ending) error {
-	r, err := s.assigner.End(ctx, e.key, e.token, e.reason)
+	r, err := s.assigner.End(ctx, e.key, e.token, e.reason, e.request)
 	if err != nil {
 		if errors.Is(err, assign.ErrFenced) || errors.Is(err, assign.ErrNoAssignment) {
 			s.reflects(ctx, r.Index)

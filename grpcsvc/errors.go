@@ -67,13 +67,16 @@ func invalidField(bad *FieldError) error {
 
 // notRegistered answers a report from, or a question about, a node that nobody registered.
 func notRegistered(kind commandv1.Kind, id string) error {
+	return statusError(codes.NotFound, ReasonNotRegistered, notRegisteredText(kind, id),
+		map[string]string{"id": id})
+}
+
+func notRegisteredText(kind commandv1.Kind, id string) string {
 	noun, call := "media handler", "RegisterMH"
 	if kind == commandv1.Kind_KIND_MEETING_CONTROLLER {
 		noun, call = "meeting controller", "RegisterMC"
 	}
-	return statusError(codes.NotFound, ReasonNotRegistered,
-		fmt.Sprintf("%s %q is not registered: it must call %s first", noun, id, call),
-		map[string]string{"id": id})
+	return fmt.Sprintf("%s %q is not registered: it must call %s first", noun, id, call)
 }
 
 // noAssignment answers for a meeting that is not live in a region.

@@ -70,6 +70,8 @@ func (s *Server) registerNode(ctx context.Context, reg *commandv1.RegisterNode) 
 
 // report commits the report of a node of either kind.
 func (s *Server) report(ctx context.Context, rep *commandv1.ReportLoad) (fsm.Result, error) {
+	// One that has to be sent twice, or comes after a later one, has no effect: by this number.
+	rep.Session, rep.Sequence = s.session, s.sequence.Add(1)
 	r, err := s.submit(ctx, &commandv1.Command{Op: &commandv1.Command_ReportLoad{ReportLoad: rep}})
 	return s.reported(ctx, rep, r, err)
 }

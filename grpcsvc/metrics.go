@@ -34,22 +34,37 @@ func newMetrics(reg prometheus.Registerer, machine *fsm.Machine) *metrics {
 	return m
 }
 
+// Outcomes of load reports.
+const (
+	reportAcknowledged  = "acknowledged"
+	reportRepeated      = "repeated"
+	reportNotRegistered = "not_registered"
+	reportInvalid       = "invalid"
+	reportFailed        = "failed"
+)
+
 func (m *metrics) loadReport(err error) {
-	outcome := "acknowledged"
+	outcome := reportAcknowledged
 	switch {
 	case err == nil:
 	case ReasonOf(err) == ReasonNotRegistered:
-		outcome = "not_registered"
+		outcome = reportNotRegistered
 	default:
-		outcome = "failed"
+		outcome = reportFailed
 	}
-	m.loadReports.WithLabelValues(outcome).Inc()
+	m.countReports(outcome, 1)
+}
+
+func (m *metrics) countReports(outcome string, n int) {
+	if n > 0 {
+		m.loadReports.WithLabelValues(outcome).Add(float64(n))
+	}
 }
 
 // invalid counts a load report that was refused before its handler saw it.
 func (m *metrics) invalid(req any) {
 	if _, ok := req.(*darktowerv1.SendLoadReportRequest); ok {
-		m.loadReports.WithLabelValues("invalid").Inc()
+		m.countReports(reportInvalid, 1)
 	}
 }
 

@@ -39,10 +39,7 @@ func (r replica) Submit(ctx context.Context, req *replicav1.SubmitRequest) (*rep
 			return nil, invalidField(&FieldError{Field: fmt.Sprintf("commands[%d].%s", i, bad.Field), Rule: bad.Rule})
 		}
 	}
-	for _, cmd := range req.Commands {
-		r.heard(cmd)
-	}
-	results, err := r.node.ProposeAll(ctx, raftnode.Bulk, req.Commands)
+	results, err := r.proposeAll(ctx, req.Commands)
 	if err != nil {
 		return nil, replicaStatus(err)
 	}
@@ -92,16 +89,22 @@ func replicaStatus(err error) error {
 
 func encodeResult(r fsm.Result) *replicav1.SubmitResult {
 	out := &replicav1.SubmitResult{Index: r.Index, StampUnixMs: r.StampMs, Outcome: replicav1.SubmitResult_OUTCOME_APPLIED}
-	if r.Outcome == fsm.NotRegistered {
+	switch r.Outcome {
+	case fsm.NotRegistered:
 		out.Outcome = replicav1.SubmitResult_OUTCOME_NOT_REGISTERED
+	case fsm.Repeated:
+		out.Outcome = replicav1.SubmitResult_OUTCOME_REPEATED
 	}
 	return out
 }
 
 func decodeResult(r *replicav1.SubmitResult) fsm.Result {
 	out := fsm.Result{Index: r.Index, StampMs: r.StampUnixMs}
-	if r.Outcome == replicav1.SubmitResult_OUTCOME_NOT_REGISTERED {
+	switch r.Outcome {
+	case replicav1.SubmitResult_OUTCOME_NOT_REGISTERED:
 		out.Outcome = fsm.NotRegistered
+	case replicav1.SubmitResult_OUTCOME_REPEATED:
+		out.Outcome = fsm.Repeated
 	}
 	return out
 }

@@ -2,12 +2,16 @@ package grpcsvc
 
 import (
 	"context"
+	"math"
+	"math/rand/v2"
 	"net"
+	"sync/atomic"
 	"time"
 
 	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/recovery"
 	"github.com/hashicorp/go-hclog"
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/semaphore"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
@@ -48,9 +52,15 @@ type Server struct {
 	grpc    *grpc.Server
 	health  *health.Server
 	peers   *peers
-	submits *batch.Batcher[*commandv1.Command, fsm.Result]
+	submits *batch.Batcher[[]*commandv1.Command, []fsm.Result]
 	reads   batch.Rounds[raftnode.ReadIndex]
-	done    chan struct{}
+	// session and sequence number the reports that come alone.
+	session  uint64
+	sequence atomic.Uint64
+	// undecided is the room for reports that streams brought and that are not decided yet.
+	undecided *semaphore.Weighted
+	stopping  chan struct{} // closed when Stop begins
+	done      chan struct{}
 }
 
 const (
@@ -64,17 +74,20 @@ const (
 func New(c Config, node *raftnode.Node, assigner *assign.Assigner, index *assign.Index,
 	reg prometheus.Registerer, log hclog.Logger) *Server {
 	s := &Server{
-		config:   c,
-		log:      log,
-		metrics:  newMetrics(reg, node.Machine()),
-		node:     node,
-		assigner: assigner,
-		index:    index,
-		health:   health.NewServer(),
-		done:     make(chan struct{}),
+		config:    c,
+		log:       log,
+		metrics:   newMetrics(reg, node.Machine()),
+		node:      node,
+		assigner:  assigner,
+		index:     index,
+		health:    health.NewServer(),
+		session:   1 + rand.Uint64N(math.MaxUint64),
+		undecided: semaphore.NewWeighted(maxUndecided),
+		stopping:  make(chan struct{}),
+		done:      make(chan struct{}),
 	}
 	s.peers = newPeers(node, s.done)
-	s.submits = batch.NewBatcher(submitLimits, s.done, s.submitToLeader)
+	s.submits = batch.NewGroupBatcher(submitLimits, s.done, s.submitToLeader)
 	s.grpc = grpc.NewServer(
 		grpc.MaxRecvMsgSize(maxMessage),
 		grpc.MaxConcurrentStreams(maxStreams),
@@ -87,7 +100,10 @@ func New(c Config, node *raftnode.Node, assigner *assign.Assigner, index *assign
 			recovery.UnaryServerInterceptor(recovery.WithRecoveryHandlerContext(s.recovered)),
 			s.admit,
 		),
-		grpc.ChainStreamInterceptor(s.metrics.server.StreamServerInterceptor()),
+		grpc.ChainStreamInterceptor(
+			s.metrics.server.StreamServerInterceptor(),
+			recovery.StreamServerInterceptor(recovery.WithRecoveryHandlerContext(s.recovered)),
+		),
 	)
 	s.register()
 	return s
@@ -130,6 +146,7 @@ func (s *Server) Serve(l net.Listener) error {
 // Stop answers what is under way, for as long as the context lets it, and takes nothing new.
 func (s *Server) Stop(ctx context.Context) {
 	s.health.Shutdown()
+	close(s.stopping)
 	stopped := make(chan struct{})
 	go func() {
 		s.grpc.GracefulStop()

@@ -23,6 +23,8 @@ func statusOf(ctx context.Context, err error) error {
 		return overloaded()
 	case tryAgain(err), errors.Is(err, batch.ErrClosed):
 		return noLeader()
+	case errors.Is(err, raftnode.ErrNotUnderstood):
+		return status.Error(codes.Unimplemented, err.Error())
 	case ctx.Err() != nil:
 		return status.FromContextError(ctx.Err()).Err()
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):

@@ -14,38 +14,55 @@ import (
 	"github.com/conclave-rtc/conclave/raftnode"
 )
 
-// submitLimits: what nodes report at a follower goes to the leader in messages that many share.
-// The second gathers commands for the leader's next entry while the first is being committed.
-var submitLimits = batch.Limits{Batch: 512, Queue: 8192, InFlight: 2}
+// submitLimits count commands: what nodes report at a follower goes to the leader in messages that
+// many share. The second gathers commands for the leader's next entry while the first is being
+// committed.
+var submitLimits = batch.Limits{Batch: 512, Queue: 16384, InFlight: 2}
 
 // submitTimeout bounds one message to the leader.
 const submitTimeout = 5 * time.Second
 
-// submit commits a registration, a report or an announcement, here or at the leader. Each may be
-// sent twice without harm: a registration by its id, the others by what they say.
+// submit commits a registration, a report or an announcement, here or at the leader.
 func (s *Server) submit(ctx context.Context, cmd *commandv1.Command) (fsm.Result, error) {
+	results, err := s.submitAll(ctx, []*commandv1.Command{cmd})
+	if err != nil {
+		return fsm.Result{}, err
+	}
+	return results[0], nil
+}
+
+// submitAll commits commands as one group, at most submitLimits.Batch, and returns what each did.
+// Each may be sent twice without harm: a registration by its id, a report by its number, the others
+// by what they say.
+func (s *Server) submitAll(ctx context.Context, cmds []*commandv1.Command) ([]fsm.Result, error) {
 	return atLeader(ctx, s, "Submit",
-		func() (fsm.Result, error) { return s.propose(ctx, cmd) },
-		func(ctx context.Context, _ *grpc.ClientConn) (fsm.Result, error) {
-			return s.submits.Do(ctx, cmd)
+		func() ([]fsm.Result, error) { return s.proposeAll(ctx, cmds) },
+		func(ctx context.Context, _ *grpc.ClientConn) ([]fsm.Result, error) {
+			return s.submits.Do(ctx, cmds)
 		})
 }
 
 // propose commits a command at the leader.
 func (s *Server) propose(ctx context.Context, cmd *commandv1.Command) (fsm.Result, error) {
-	s.heard(cmd)
-	return s.node.Propose(ctx, raftnode.Bulk, cmd)
+	results, err := s.proposeAll(ctx, []*commandv1.Command{cmd})
+	if err != nil {
+		return fsm.Result{}, err
+	}
+	return results[0], nil
 }
 
-// heard counts a node as heard from the moment its word reached the leader, however long the
-// commit takes.
-func (s *Server) heard(cmd *commandv1.Command) {
-	switch op := cmd.Op.(type) {
-	case *commandv1.Command_ReportLoad:
-		s.assigner.Heard(op.ReportLoad.Kind, op.ReportLoad.Id)
-	case *commandv1.Command_RegisterNode:
-		s.assigner.Heard(op.RegisterNode.Kind, op.RegisterNode.Id)
+// proposeAll commits a group of commands at the leader. Nodes count as heard from the moment
+// their word reached it, however long the commit takes.
+func (s *Server) proposeAll(ctx context.Context, cmds []*commandv1.Command) ([]fsm.Result, error) {
+	s.assigner.Heard(cmds)
+	if !s.node.Understands(fsm.SessionsSince) {
+		for _, cmd := range cmds { // a replica that does not know sessions is still among us
+			if r := cmd.GetReportLoad(); r != nil {
+				r.Session, r.Sequence = 0, 0
+			}
+		}
 	}
+	return s.node.ProposeAll(ctx, raftnode.Bulk, cmds)
 }
 
 // submitToLeader sends one message with the commands of many calls. A command that the leader

@@ -17,6 +17,8 @@ const (
 	maxEndpointBytes = 255
 	maxReasonBytes   = 255
 	maxPageSize      = 1000
+	// maxReports is how many load reports one message of a stream may bring.
+	maxReports = 1024
 	// maxEchoed is how many characters of a refused value an error repeats: enough to recognise
 	// it, too few to fill a log.
 	maxEchoed = 32
@@ -43,6 +45,14 @@ func validate(request any) *FieldError {
 	// What a node says of itself, the most frequent first.
 	case *darktowerv1.SendLoadReportRequest:
 		return validateLoadReport(r)
+	case *conclavev1.LoadReport:
+		return validateLoadReport(r)
+	case *conclavev1.ReportLoadRequest:
+		// Each report is validated, and refused, by itself.
+		if count := len(r.GetReports()); count > maxReports {
+			return &FieldError{"reports", fmt.Sprintf("must be at most %d (got %d)", maxReports, count)}
+		}
+		return nil
 	case *darktowerv1.FastHeartbeatRequest:
 		return validateFastHeartbeat(r)
 	case *darktowerv1.ComprehensiveHeartbeatRequest:
@@ -123,7 +133,16 @@ func validateRegisterMC(r *darktowerv1.RegisterMCRequest) *FieldError {
 		zoneRule.check("zone", r.GetZone()))
 }
 
-func validateLoadReport(r *darktowerv1.SendLoadReportRequest) *FieldError {
+// loadReport is what a load report says, alone or on a stream.
+type loadReport interface {
+	GetHandlerId() string
+	GetHealth() darktowerv1.HealthStatus
+	GetCpuUsagePercent() float32
+	GetMemoryUsagePercent() float32
+	GetBandwidthUsagePercent() float32
+}
+
+func validateLoadReport(r loadReport) *FieldError {
 	return cmp.Or(
 		idRule.check("handler_id", r.GetHandlerId()),
 		checkHealth(r.GetHealth()),

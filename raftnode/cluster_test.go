@@ -1,11 +1,13 @@
 package raftnode
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"net"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -27,18 +29,33 @@ type testCluster struct {
 	t       *testing.T
 	configs []Config
 	nodes   []*Node
+	logs    []*logBuffer
+	// fatal is what nodes could not go on from.
+	fatal chan error
 }
 
+// newTestCluster starts nodes that end with the test.
 func newTestCluster(t *testing.T, n int, store LogStoreKind) *testCluster {
 	t.Helper()
-	c := &testCluster{t: t, nodes: make([]*Node, n)}
+	c := newStoppedCluster(t, n, store)
+	for i := range c.configs {
+		c.start(i)
+	}
+	return c
+}
+
+// newStoppedCluster opens the sockets of nodes and starts none.
+func newStoppedCluster(t *testing.T, n int, store LogStoreKind) *testCluster {
+	t.Helper()
+	c := &testCluster{t: t, nodes: make([]*Node, n), fatal: make(chan error, 16)}
 	var servers []Server
 	for i := range n {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
 		}
-		id := fmt.Sprintf("gc-%d", i+1)
+		id, log := fmt.Sprintf("gc-%d", i+1), new(logBuffer)
+		c.logs = append(c.logs, log)
 		servers = append(servers, Server{id, l.Addr().String()})
 		c.configs = append(c.configs, Config{
 			NodeID:        id,
@@ -49,21 +66,51 @@ func newTestCluster(t *testing.T, n int, store LogStoreKind) *testCluster {
 			LogStore:      store,
 			Timing:        testTiming,
 			Retention:     DefaultRetention,
-			Logger:        hclog.NewNullLogger(),
+			Logger:        hclog.New(&hclog.LoggerOptions{Level: hclog.Debug, Output: log}),
 			OnLead:        func(*Node, Leadership) {},
-			Fatal:         func(err error) { panic(err) },
+			Fatal: func(err error) { // as the end of the process would
+				c.fatal <- err
+				runtime.Goexit()
+			},
 		})
 	}
 	for i := range c.configs {
 		c.configs[i].InitialCluster = servers
-		c.start(i)
 	}
 	t.Cleanup(func() {
 		for i := range c.nodes {
 			c.stop(i)
 		}
+		select {
+		case err := <-c.fatal:
+			t.Error("a node could not go on:", err)
+		default:
+		}
+		if t.Failed() {
+			for i, log := range c.logs {
+				t.Logf("the log of gc-%d:\n%s", i+1, log)
+			}
+		}
 	})
 	return c
+}
+
+// logBuffer is the log of a node over all of its restarts.
+type logBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (l *logBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.Write(p)
+}
+
+func (l *logBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.String()
 }
 
 func (c *testCluster) start(i int) {

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -29,7 +31,8 @@ type Config struct {
 	RaftAdvertise string
 	// GRPCAdvertise is how others reach this replica's gRPC services; it is replicated.
 	GRPCAdvertise string
-	// InitialCluster is read only when the data folder is empty. Empty: this replica alone.
+	// InitialCluster is read only until the data folder has joined a cluster. Empty: this replica
+	// alone.
 	InitialCluster []Server
 	LogStore       LogStoreKind
 	Timing         Timing
@@ -87,10 +90,22 @@ var DefaultRetention = Retention{
 	TrailingLogs:      32768,
 }
 
+// ConfigError is a combination of settings that cannot be: nothing was started.
+type ConfigError struct{ Err error }
+
+func (e *ConfigError) Error() string { return e.Err.Error() }
+
+// Unwrap returns what is wrong.
+func (e *ConfigError) Unwrap() error { return e.Err }
+
 func (c *Config) check() error {
 	switch {
 	case c.NodeID == "":
 		return errors.New("the node id is missing")
+	case strings.ContainsAny(c.NodeID, instanceMark+addressMark):
+		return fmt.Errorf("the node id %q must have no %s and no %s", c.NodeID, instanceMark, addressMark)
+	case strings.Contains(c.RaftAdvertise, addressMark):
+		return fmt.Errorf("the address %q must have no %s", c.RaftAdvertise, addressMark)
 	case c.DataDir == "":
 		return errors.New("the data folder is missing")
 	case c.Fatal == nil || c.Metrics == nil || c.Logger == nil:
@@ -99,40 +114,56 @@ func (c *Config) check() error {
 		return fmt.Errorf("the leader lease (%v) must not be longer than the heartbeat timeout (%v)",
 			c.Timing.LeaderLease, c.Timing.HeartbeatTimeout)
 	}
+	if err := raft.ValidateConfig(c.raftConfig()); err != nil {
+		return fmt.Errorf("the Raft timing or retention is not possible: %w", err)
+	}
 	return nil
 }
 
-// bootstrapConfiguration is what an empty data folder begins with: the same on every replica.
-func (c *Config) bootstrapConfiguration() (raft.Configuration, error) {
-	servers := c.InitialCluster
-	if len(servers) == 0 {
-		servers = []Server{{ID: c.NodeID, RaftAddress: c.RaftAdvertise}}
+// initialCluster is what an empty data folder begins with.
+func (c *Config) initialCluster() []Server {
+	if len(c.InitialCluster) == 0 {
+		return []Server{{ID: c.NodeID, RaftAddress: c.RaftAdvertise}}
 	}
-	var conf raft.Configuration
-	own := false
-	for _, s := range servers {
-		if s.ID == c.NodeID {
-			own = true
-			if s.RaftAddress != c.RaftAdvertise {
-				return conf, fmt.Errorf("the initial cluster says %s is at %s, but it advertises %s",
-					s.ID, s.RaftAddress, c.RaftAdvertise)
-			}
-		}
-		conf.Servers = append(conf.Servers, raft.Server{
-			ID: raft.ServerID(s.ID), Address: raft.ServerAddress(s.RaftAddress),
-		})
-	}
-	if !own {
-		return conf, fmt.Errorf("the initial cluster does not name this node (%s)", c.NodeID)
-	}
-	return conf, nil
+	return c.InitialCluster
 }
 
-func (c *Config) raftConfig(notify chan<- bool) *raft.Config {
+// initialNodes are the node ids of the initial cluster, in order.
+func (c *Config) initialNodes() []string {
+	var nodes []string
+	for _, s := range c.initialCluster() {
+		nodes = append(nodes, s.ID)
+	}
+	slices.Sort(nodes)
+	return nodes
+}
+
+func (c *Config) checkInitialCluster() error {
+	own := false
+	for _, s := range c.initialCluster() {
+		if strings.ContainsAny(s.ID, instanceMark+addressMark) || strings.Contains(s.RaftAddress, addressMark) {
+			return fmt.Errorf("the initial cluster has %s=%s: ids must have no %s and no %s, addresses no %s",
+				s.ID, s.RaftAddress, instanceMark, addressMark, addressMark)
+		}
+		if s.ID != c.NodeID {
+			continue
+		}
+		own = true
+		if s.RaftAddress != c.RaftAdvertise {
+			return fmt.Errorf("the initial cluster says %s is at %s, but it advertises %s",
+				s.ID, s.RaftAddress, c.RaftAdvertise)
+		}
+	}
+	if !own {
+		return fmt.Errorf("the initial cluster does not name this node (%s)", c.NodeID)
+	}
+	return nil
+}
+
+func (c *Config) raftConfig() *raft.Config {
 	rc := raft.DefaultConfig()
 	rc.LocalID = raft.ServerID(c.NodeID)
 	rc.Logger = c.Logger.Named("raft")
-	rc.NotifyCh = notify
 	rc.HeartbeatTimeout = c.Timing.HeartbeatTimeout
 	rc.ElectionTimeout = c.Timing.ElectionTimeout
 	rc.LeaderLeaseTimeout = c.Timing.LeaderLease

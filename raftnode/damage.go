@@ -9,6 +9,7 @@ import (
 	"runtime/debug"
 	"time"
 
+	"github.com/hashicorp/raft-wal/metadb"
 	"go.etcd.io/bbolt"
 )
 
@@ -17,11 +18,19 @@ import (
 // with it the others could elect a leader that lacks committed entries.
 func checkStores(dir string, kind LogStoreKind) error {
 	if kind == LogStoreWAL {
-		if _, err := os.Stat(filepath.Join(dir, walFolder)); err != nil {
-			return fmt.Errorf("the data folder %s has lost its log: %w", dir, err)
+		// The write-ahead log keeps the list of its segments in a bbolt file.
+		err := checkBolt(dir, filepath.Join(walFolder, metadb.FileName), metadb.MetaBucket, metadb.StableBucket)
+		if err != nil {
+			return err
 		}
 	}
-	path := filepath.Join(dir, boltFile)
+	return checkBolt(dir, boltFile, "logs", "conf")
+}
+
+// checkBolt refuses a bbolt file of a data folder that is gone, damaged, or lacks a bucket: the
+// stores would make the file or the bucket anew, and empty.
+func checkBolt(dir, name string, buckets ...string) error {
+	path := filepath.Join(dir, name)
 	info, err := os.Stat(path)
 	if err == nil && info.Size() == 0 {
 		err = &fs.PathError{Op: "read", Path: path, Err: errors.New("the file is empty")}
@@ -29,42 +38,69 @@ func checkStores(dir string, kind LogStoreKind) error {
 	if err != nil {
 		return fmt.Errorf("the data folder %s has lost its log: %w", dir, err)
 	}
-	if err := readThrough(path); err != nil {
+	if err := readThrough(path, buckets); err != nil {
 		return fmt.Errorf("%s is damaged: %w", path, err)
 	}
 	return nil
 }
 
-// readThrough reads all pages of a bbolt file. bbolt itself meets a damaged one with a panic, when
-// it is opened for writing on a goroutine of its own, and one that is cut off with a fault.
-func readThrough(path string) (err error) {
+// readThrough reads all pages of a bbolt file. bbolt itself meets damage with a panic, on a goroutine
+// of its own, with a fault, or never comes back.
+func readThrough(path string, buckets []string) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if cause := recover(); cause != nil {
 			err = fmt.Errorf("it cannot be read through: %v", cause)
 		}
 	}()
-	db, err := bbolt.Open(path, 0o600, &bbolt.Options{ReadOnly: true, Timeout: time.Second})
+	if err := viewBolt(path, false, walkPages); err != nil {
+		return err
+	}
+	// From here on bbolt may go where it likes, with the list of free pages.
+	return viewBolt(path, true, func(tx *bbolt.Tx) error {
+		var first error
+		for problem := range tx.Check() { // to its end: it reads the file beside this
+			if first == nil {
+				first = problem
+			}
+		}
+		if first != nil {
+			return first
+		}
+		for _, name := range buckets {
+			if tx.Bucket([]byte(name)) == nil {
+				return fmt.Errorf("it has no bucket %q", name)
+			}
+		}
+		return nil
+	})
+}
+
+// walkPages checks all pages that a bbolt file has in use.
+func walkPages(tx *bbolt.Tx) error {
+	info, err := os.Stat(tx.DB().Path())
+	if err != nil {
+		return err
+	}
+	if info.Size() < tx.Size() {
+		return fmt.Errorf("it is cut off after %d of %d bytes", info.Size(), tx.Size())
+	}
+	file, err := os.Open(tx.DB().Path())
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	pageSize := uint64(tx.DB().Info().PageSize)
+	pages := boltPages{file: file, pageSize: pageSize, end: uint64(tx.Size()) / pageSize, seen: make(map[uint64]bool)}
+	return pages.walk(uint64(tx.Cursor().Bucket().Root()))
+}
+
+// viewBolt reads a bbolt file, with or without the list of its free pages.
+func viewBolt(path string, freePages bool, read func(*bbolt.Tx) error) error {
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{ReadOnly: true, PreLoadFreelist: freePages, Timeout: time.Second})
 	if err != nil {
 		return err
 	}
 	defer db.Close()
-	return db.View(func(tx *bbolt.Tx) error {
-		return tx.ForEach(func(_ []byte, bucket *bbolt.Bucket) error {
-			return bucket.ForEach(touch)
-		})
-	})
+	return db.View(read)
 }
-
-// touch reads the last byte of a value: its first may be on a page before the cut.
-func touch(_, value []byte) error {
-	if len(value) > 0 {
-		lastByte(value)
-	}
-	return nil
-}
-
-// lastByte is not inlined: the compiler would leave a read out whose result nobody takes.
-//
-//go:noinline
-func lastByte(value []byte) byte { return value[len(value)-1] }

@@ -14,6 +14,8 @@ type Leadership struct {
 	Term uint64
 	// Context ends with the leadership.
 	Context context.Context
+
+	since time.Time
 }
 
 // Leading returns the leadership that this replica holds, as far as it knows; nil when it does
@@ -48,6 +50,9 @@ func (n *Node) lead() (revoke func()) {
 	go func() {
 		defer close(ended)
 		n.establish(ctx)
+		if lead := n.leading.Load(); lead != nil {
+			n.keepMembers(lead)
+		}
 		<-ctx.Done()
 		n.leading.Store(nil)
 		n.metrics.leader.Set(0)
@@ -67,7 +72,7 @@ func (n *Node) establish(ctx context.Context) {
 		n.machine.View(func(s *fsm.State) { n.clock.begin(s.TimeMs()) })
 		err := n.proposeLead(ctx, term)
 		if err == nil && n.leadsIn(term) {
-			lead := Leadership{Term: term, Context: ctx}
+			lead := Leadership{Term: term, Context: ctx, since: time.Now()}
 			n.config.OnLead(n, lead)
 			n.leading.Store(&lead)
 			n.metrics.leader.Set(1)

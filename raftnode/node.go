@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -24,7 +25,7 @@ type Node struct {
 	dir       *dataDir
 	stores    *stores
 	transport *transport
-	raft      *raft.Raft
+	raft      *raft.Raft // set before started is closed
 	machine   *fsm.Machine
 	applied   watermark
 	clock     stampClock
@@ -32,34 +33,37 @@ type Node struct {
 	lanes    [lanes]*batch.Batcher[[]*commandv1.Command, []fsm.Result]
 	reads    batch.Rounds[ReadIndex]
 	leading  atomic.Pointer[Leadership]
+	version  atomic.Pointer[knownVersion]
 	changed  atomic.Pointer[chan struct{}] // closed at the next change of leader
 	started  chan struct{}                 // closed once raft is set
 	done     chan struct{}
 	tasks    sync.WaitGroup
 	shutdown sync.Once
+
+	entry      sync.Mutex // guards the beginning of Raft
+	closed     bool
+	applicants applicants
+	met        sync.Map // server ids of new replicas that have asked
+	woken      chan struct{}
 }
 
-// Open starts a replica on its data folder. It returns before there is a leader.
+// Open starts a replica on its data folder. It returns before there is a leader, and on a new folder
+// before there is a cluster.
 func Open(c Config) (*Node, error) {
 	if err := c.check(); err != nil {
-		return nil, err
+		return nil, &ConfigError{err}
 	}
 	if isNewDataDir(c.DataDir) {
 		// Nothing may be left of a start that is refused.
-		if _, err := c.bootstrapConfiguration(); err != nil {
-			return nil, err
+		if err := c.checkInitialCluster(); err != nil {
+			return nil, &ConfigError{err}
 		}
 	}
 	dir, err := openDataDir(c.DataDir, c.NodeID, c.LogStore)
 	if err != nil {
 		return nil, err
 	}
-	if !dir.isNew {
-		if err := checkStores(c.DataDir, c.LogStore); err != nil {
-			return nil, errors.Join(err, dir.close())
-		}
-	}
-	stores, err := openStores(c.DataDir, c.LogStore, c.Logger, c.Fatal)
+	stores, err := dir.openStores(&c)
 	if err != nil {
 		return nil, errors.Join(err, dir.close())
 	}
@@ -72,6 +76,7 @@ func Open(c Config) (*Node, error) {
 		machine: fsm.NewMachine(c.Observer),
 		started: make(chan struct{}),
 		done:    make(chan struct{}),
+		woken:   make(chan struct{}, 1),
 	}
 	n.changed.Store(new(make(chan struct{})))
 	if err := n.start(); err != nil {
@@ -80,6 +85,24 @@ func Open(c Config) (*Node, error) {
 	return n, nil
 }
 
+// openStores opens the stores of a folder that has joined, if nothing is missing from them, or
+// empty ones.
+func (d *dataDir) openStores(c *Config) (*stores, error) {
+	var err error
+	if d.self().Joined {
+		err = checkStores(c.DataDir, c.LogStore)
+	} else if err = c.checkInitialCluster(); err != nil {
+		err = &ConfigError{err}
+	} else {
+		err = d.clear()
+	}
+	if err != nil {
+		return nil, err
+	}
+	return openStores(c.DataDir, c.LogStore, c.Logger, c.Fatal)
+}
+
+// start answers the other replicas, and runs Raft if it is known with whom.
 func (n *Node) start() error {
 	listener := n.config.Listener
 	if listener == nil {
@@ -88,28 +111,56 @@ func (n *Node) start() error {
 			return fmt.Errorf("listen for replicas: %w", err)
 		}
 	}
-	n.transport = newTransport(listener, n.config.RaftAdvertise, n.stores.log, n.leadsIn, n.log)
+	for i := range n.lanes {
+		n.lanes[i] = batch.NewGroupBatcher(laneLimits, n.done, n.commit)
+	}
+	self := n.dir.self()
+	address := serverAddress(self.serverID(), n.config.RaftAdvertise)
+	stream := newStreamLayer(listener, address, n.introduce, n.receive, n.log.Named("transport"))
+	n.transport = newTransport(stream, n.stores.log, n.leadsServer, n.log)
+	if err := n.begin(self); err != nil {
+		return errors.Join(err, n.transport.Close())
+	}
+	n.tasks.Go(n.seek)
+	return nil
+}
+
+// begin runs Raft on a folder that has joined, and in a cluster of one.
+func (n *Node) begin(self identity) error {
+	if self.Joined {
+		n.entry.Lock()
+		defer n.entry.Unlock()
+		return n.startRaft(n.raftConfig())
+	}
+	if servers, ok := founders(self, &n.config, nil); ok {
+		return n.found(servers)
+	}
+	return nil
+}
+
+// startRaft is called once, with n.entry held.
+func (n *Node) startRaft(rc *raft.Config) error {
 	changes := make(chan bool, 1)
-	rc := n.config.raftConfig(changes)
+	rc.NotifyCh = changes
 	cache, err := raft.NewLogCache(1024, n.stores.log)
 	if err != nil {
-		return errors.Join(fmt.Errorf("make the log cache: %w", err), n.transport.Close())
-	}
-	if err := n.bootstrap(rc, cache); err != nil {
-		return errors.Join(err, n.transport.Close())
+		return fmt.Errorf("make the log cache: %w", err)
 	}
 	sm := &applier{machine: n.machine, applied: &n.applied, metrics: n.metrics, fatal: n.config.Fatal}
-	for i := range n.lanes {
-		n.lanes[i] = batch.NewBatcher(laneLimits, n.done, n.commit)
-	}
 	n.raft, err = n.newRaft(rc, sm, cache)
 	if err != nil {
-		return errors.Join(err, n.transport.Close())
+		return err
 	}
 	close(n.started)
 	n.observe()
 	n.tasks.Go(func() { n.followLeadership(changes) })
 	return nil
+}
+
+func (n *Node) raftConfig() *raft.Config {
+	rc := n.config.raftConfig()
+	rc.LocalID = n.dir.self().serverID()
+	return rc
 }
 
 // newRaft makes an error of a panic: raft panics when an entry of the log is damaged, or the log
@@ -127,36 +178,26 @@ func (n *Node) newRaft(rc *raft.Config, sm raft.FSM, logs raft.LogStore) (r *raf
 	return r, nil
 }
 
-// leadsIn says whether this replica leads in a term, ready or not.
-func (n *Node) leadsIn(term uint64) bool {
+// running is Raft once it runs, nil before.
+func (n *Node) running() *raft.Raft {
 	select {
 	case <-n.started:
+		return n.raft
 	default:
-		return false // raft asks through its transport before NewRaft has returned
-	}
-	return n.raft.State() == raft.Leader && n.raft.CurrentTerm() == term
-}
-
-// bootstrap writes the initial cluster into a new data folder.
-func (n *Node) bootstrap(rc *raft.Config, logs raft.LogStore) error {
-	if !n.dir.isNew {
 		return nil
 	}
-	exists, err := raft.HasExistingState(logs, n.stores.stable, n.stores.snapshots)
-	if err != nil {
-		return fmt.Errorf("look for existing Raft state: %w", err)
-	}
-	if exists { // the first start was cut short
-		return n.dir.claim()
-	}
-	conf, err := n.config.bootstrapConfiguration()
-	if err != nil {
-		return err
-	}
-	if err := raft.BootstrapCluster(rc, logs, n.stores.stable, n.stores.snapshots, n.transport, conf); err != nil {
-		return fmt.Errorf("write the initial cluster: %w", err)
-	}
-	return n.dir.claim()
+}
+
+// leadsIn says whether this replica leads in a term, ready or not. (Raft asks through its transport
+// before NewRaft has returned.)
+func (n *Node) leadsIn(term uint64) bool {
+	r := n.running()
+	return r != nil && r.State() == raft.Leader && r.CurrentTerm() == term
+}
+
+// leadsServer says whether this replica leads another one in a term.
+func (n *Node) leadsServer(id raft.ServerID, term uint64) bool {
+	return n.leadsIn(term) && slices.ContainsFunc(n.servers(), isServer(id))
 }
 
 // Machine is the replicated state machine, for reading.
@@ -167,8 +208,12 @@ func (n *Node) ID() string { return n.config.NodeID }
 
 // Leader is the node id of the leader as this replica knows it, empty when it knows none.
 func (n *Node) Leader() string {
-	_, id := n.raft.LeaderWithID()
-	return string(id)
+	r := n.running()
+	if r == nil {
+		return ""
+	}
+	_, id := r.LeaderWithID()
+	return nodeOf(id)
 }
 
 // LeaderChanged returns a channel that is closed when Leader next changes, to nobody included.
@@ -176,11 +221,16 @@ func (n *Node) LeaderChanged() <-chan struct{} { return *n.changed.Load() }
 
 // servers is the latest Raft configuration.
 func (n *Node) servers() []raft.Server {
+	r := n.running()
+	if r == nil {
+		return nil
+	}
 	// The future is done when it is returned and never fails.
-	return n.raft.GetConfiguration().Configuration().Servers
+	return r.GetConfiguration().Configuration().Servers
 }
 
-// Member is a replica of the Raft configuration.
+// Member is a replica of the Raft configuration. While a new data folder takes the place of one that
+// is gone, there are two of the same id.
 type Member struct {
 	ID          string
 	RaftAddress string
@@ -198,15 +248,20 @@ type Status struct {
 
 // Status describes the log as this replica sees it; it needs no quorum.
 func (n *Node) Status() Status {
+	r := n.running()
+	if r == nil {
+		return Status{}
+	}
 	s := Status{
 		Leader:      n.Leader(),
-		Term:        n.raft.CurrentTerm(),
-		CommitIndex: n.raft.CommitIndex(),
-		LastIndex:   n.raft.LastIndex(),
+		Term:        r.CurrentTerm(),
+		CommitIndex: r.CommitIndex(),
+		LastIndex:   r.LastIndex(),
 	}
 	for _, server := range n.servers() {
+		_, at := splitAddress(server.Address)
 		s.Members = append(s.Members, Member{
-			ID: string(server.ID), RaftAddress: string(server.Address), Voter: server.Suffrage == raft.Voter,
+			ID: nodeOf(server.ID), RaftAddress: at, Voter: server.Suffrage == raft.Voter,
 		})
 	}
 	return s
@@ -214,7 +269,7 @@ func (n *Node) Status() Status {
 
 // HandOver gives the leadership to another replica, if this one leads and there is one.
 func (n *Node) HandOver(ctx context.Context) error {
-	if n.raft.State() != raft.Leader || len(n.servers()) == 1 {
+	if r := n.running(); r == nil || r.State() != raft.Leader || len(n.servers()) == 1 {
 		return nil
 	}
 	done := make(chan error, 1)
@@ -234,7 +289,13 @@ func (n *Node) HandOver(ctx context.Context) error {
 func (n *Node) Shutdown() error {
 	var errs []error
 	n.shutdown.Do(func() {
-		errs = append(errs, n.raft.Shutdown().Error(), n.transport.Close())
+		n.entry.Lock()
+		n.closed = true
+		n.entry.Unlock()
+		if r := n.running(); r != nil {
+			errs = append(errs, r.Shutdown().Error())
+		}
+		errs = append(errs, n.transport.Close())
 		close(n.done)
 		n.tasks.Wait()
 		errs = append(errs, n.stores.close(), n.dir.close())

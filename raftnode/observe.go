@@ -41,11 +41,11 @@ func (n *Node) observe() {
 				case raft.FailedHeartbeatObservation:
 					if !down[event.PeerID] {
 						down[event.PeerID] = true
-						n.log.Warn("replica does not answer", "peer", event.PeerID)
+						n.log.Warn("replica does not answer", "peer", nodeOf(event.PeerID))
 					}
 				case raft.ResumedHeartbeatObservation:
 					delete(down, event.PeerID)
-					n.log.Info("replica answers again", "peer", event.PeerID)
+					n.log.Info("replica answers again", "peer", nodeOf(event.PeerID))
 				}
 			case <-n.done:
 				return
@@ -57,12 +57,12 @@ func (n *Node) observe() {
 func (n *Node) leaderChanged(last *raft.ServerID, now raft.ServerID) {
 	close(*n.changed.Swap(new(make(chan struct{}))))
 	if now == "" {
-		n.log.Warn("no leader is known", "last", *last, "term", n.raft.CurrentTerm())
+		n.log.Warn("no leader is known", "last", nodeOf(*last), "term", n.raft.CurrentTerm())
 		return
 	}
 	if now != *last {
 		*last = now
 		n.metrics.leaderChanges.Inc()
-		n.log.Info("leader changed", "leader", now, "term", n.raft.CurrentTerm())
+		n.log.Info("leader changed", "leader", nodeOf(now), "term", n.raft.CurrentTerm())
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -37,10 +36,10 @@ const (
 	lanes
 )
 
-// laneLimits: one entry of a lane at a time. Whatever comes meanwhile shares the next, and what an
-// entry costs, on every replica, is mostly the same for one command and for hundreds. The queue
-// is less than a second's work.
-var laneLimits = batch.Limits{Batch: 512, Queue: 8192, InFlight: 1}
+// laneLimits count commands: one entry of a lane at a time. Whatever comes meanwhile shares the
+// next, and what an entry costs, on every replica, is mostly the same for one command and for
+// hundreds. The queue is less than a second's work.
+var laneLimits = batch.Limits{Batch: 2048, Queue: 16384, InFlight: 1}
 
 // enqueueTimeout bounds the wait for raft to take an entry.
 const enqueueTimeout = 5 * time.Second
@@ -62,10 +61,15 @@ func (n *Node) ProposeAll(ctx context.Context, l Lane, cmds []*commandv1.Command
 	if n.Leading() == nil {
 		return nil, ErrNotLeader
 	}
+	since := uint32(firstVersion)
 	for _, cmd := range cmds {
-		if err := fsm.CheckKnown(cmd); err != nil || !n.understood(cmd) {
+		if err := fsm.CheckKnown(cmd); err != nil {
 			return nil, errors.Join(ErrNotUnderstood, err)
 		}
+		since = max(since, fsm.Since(cmd))
+	}
+	if !n.Understands(since) {
+		return nil, ErrNotUnderstood
 	}
 	results, err := n.lanes[l].Do(ctx, cmds)
 	switch {
@@ -77,9 +81,8 @@ func (n *Node) ProposeAll(ctx context.Context, l Lane, cmds []*commandv1.Command
 	return results, err
 }
 
-// commit commits groups of commands as one entry: the group commit.
-func (n *Node) commit(groups [][]*commandv1.Command) ([][]fsm.Result, error) {
-	cmds := slices.Concat(groups...)
+// commit commits commands as one entry: the group commit.
+func (n *Node) commit(cmds []*commandv1.Command) ([]fsm.Result, error) {
 	data, err := fsm.EncodeEntry(&commandv1.Entry{StampUnixMs: n.clock.stampMs(), Commands: cmds})
 	if err != nil {
 		return nil, err
@@ -88,12 +91,7 @@ func (n *Node) commit(groups [][]*commandv1.Command) ([][]fsm.Result, error) {
 	if err := future.Error(); err != nil {
 		return nil, proposeError(err)
 	}
-	results := future.Response().([]fsm.Result)
-	answers := make([][]fsm.Result, len(groups))
-	for i, group := range groups {
-		answers[i], results = results[:len(group)], results[len(group):]
-	}
-	return answers, nil
+	return future.Response().([]fsm.Result), nil
 }
 
 // proposeError tells what certainly did not happen from what may have.
@@ -109,14 +107,30 @@ func proposeError(err error) error {
 	}
 }
 
-// understood says whether every replica knows the command.
-func (n *Node) understood(cmd *commandv1.Command) bool {
-	since := fsm.Since(cmd)
-	return since <= firstVersion || since <= n.clusterVersion()
-}
-
 // firstVersion is the command version that every replica knows, announced or not.
 const firstVersion = 1
+
+// Understands says whether every replica understands the commands of a version.
+func (n *Node) Understands(version uint32) bool {
+	if version <= firstVersion {
+		return true
+	}
+	if known := n.version.Load(); known != nil && known.version >= version && time.Since(known.at) < versionKept {
+		return true
+	}
+	known := &knownVersion{n.clusterVersion(), time.Now()}
+	n.version.Store(known)
+	return known.version >= version
+}
+
+// versionKept is how long what every replica understands is taken for known: an older one that is
+// added meanwhile says so before it has anything to apply.
+const versionKept = 100 * time.Millisecond
+
+type knownVersion struct {
+	version uint32
+	at      time.Time
+}
 
 // clusterVersion is the newest command version that every replica understands. One that has not
 // announced itself is taken to know the first.
@@ -125,7 +139,7 @@ func (n *Node) clusterVersion() uint32 {
 	n.machine.View(func(s *fsm.State) {
 		for _, server := range n.servers() {
 			known := uint32(firstVersion)
-			if m := s.Member(string(server.ID)); m != nil {
+			if m := s.Member(nodeOf(server.ID)); m != nil {
 				known = m.CommandVersion
 			}
 			version = min(version, known)

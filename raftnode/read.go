@@ -56,13 +56,14 @@ func (n *Node) confirm() (ReadIndex, error) {
 }
 
 func (n *Node) quorumAckedSince(term uint64, since time.Time) bool {
+	self := n.dir.self().serverID()
 	voters, acked := 0, 0
 	for _, s := range n.servers() {
 		if s.Suffrage != raft.Voter {
 			continue
 		}
 		voters++
-		if string(s.ID) == n.config.NodeID || n.transport.ackedSince(s.ID, term, since) {
+		if s.ID == self || n.transport.ackedSince(s.ID, term, since) {
 			acked++
 		}
 	}

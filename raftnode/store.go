@@ -21,9 +21,12 @@ type LogStoreKind string
 
 // Where the stores are in a data folder.
 const (
-	boltFile  = "raft.db"
-	walFolder = "wal"
+	boltFile       = "raft.db"
+	walFolder      = "wal"
+	snapshotFolder = "snapshots"
 )
+
+var storeFiles = []string{boltFile, walFolder, snapshotFolder}
 
 // The log stores: one B+ tree file with the stable store, or a segmented write-ahead log.
 const (

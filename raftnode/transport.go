@@ -2,8 +2,6 @@ package raftnode
 
 import (
 	"errors"
-	"fmt"
-	"net"
 	"sync"
 	"time"
 
@@ -42,14 +40,19 @@ var errDiskStalled = errors.New("this replica's disk does not answer: it gives u
 type transport struct {
 	*raft.NetworkTransport
 	log *durableLog
-	// leads says whether this replica still leads in a term.
-	leads func(term uint64) bool
+	// leads says whether this replica still leads a server in a term.
+	leads func(id raft.ServerID, term uint64) bool
 	mu    sync.Mutex
 	acks  map[raft.ServerID]ack
 	// heard is when the last request was sent that a peer answered, whatever the answer: one of a
 	// newer term, too, must reach raft.
 	heard map[raft.ServerID]time.Time
+	// stored is how far a peer's log is known to be this leader's.
+	stored map[raft.ServerID]place
 }
+
+// place is an index in the log of the leader of a term.
+type place struct{ term, index uint64 }
 
 // ack is an acknowledgement of leadership in a term.
 type ack struct {
@@ -57,10 +60,10 @@ type ack struct {
 	sent time.Time // when the request was sent
 }
 
-func newTransport(l net.Listener, advertise string, log *durableLog, leads func(uint64) bool, logger hclog.Logger) *transport {
+func newTransport(stream raft.StreamLayer, log *durableLog, leads func(raft.ServerID, uint64) bool, logger hclog.Logger) *transport {
 	return &transport{
 		NetworkTransport: raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
-			Stream:  streamLayer{l, advertisedAddr(advertise)},
+			Stream:  stream,
 			MaxPool: 4,
 			// No pipelining: it can wedge replication to a peer after a refused append
 			// and gains nothing on a LAN.
@@ -68,10 +71,11 @@ func newTransport(l net.Listener, advertise string, log *durableLog, leads func(
 			Timeout:         rpcTimeout,
 			Logger:          logger.Named("transport"),
 		}),
-		log:   log,
-		leads: leads,
-		acks:  make(map[raft.ServerID]ack),
-		heard: make(map[raft.ServerID]time.Time),
+		log:    log,
+		leads:  leads,
+		acks:   make(map[raft.ServerID]ack),
+		heard:  make(map[raft.ServerID]time.Time),
+		stored: make(map[raft.ServerID]place),
 	}
 }
 
@@ -95,6 +99,9 @@ func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress,
 	if resp.Term <= req.Term {
 		t.acknowledge(id, ack{term: req.Term, sent: sent})
 	}
+	if resp.Success && !isHeartbeat(req) {
+		t.store(id, place{req.Term, req.PrevLogEntry + uint64(len(req.Entries))})
+	}
 	return nil
 }
 
@@ -107,11 +114,11 @@ func isHeartbeat(req *raft.AppendEntriesRequest) bool {
 const peerPoll = 20 * time.Millisecond
 
 // awaitPeer returns when a peer has answered a request sent since a time, whatever the answer, or
-// the leadership is over.
+// the leadership of it is over.
 func (t *transport) awaitPeer(id raft.ServerID, term uint64, since time.Time) {
 	ticker := time.NewTicker(peerPoll)
 	defer ticker.Stop()
-	for t.leads(term) && !t.heardSince(id, since) {
+	for t.leads(id, term) && !t.heardSince(id, since) {
 		<-ticker.C
 	}
 }
@@ -125,9 +132,30 @@ func (t *transport) hear(id raft.ServerID, sent time.Time) {
 }
 
 func (t *transport) heardSince(id raft.ServerID, since time.Time) bool {
+	return t.lastHeard(id).After(since)
+}
+
+// lastHeard is when the last request was sent that a peer answered.
+func (t *transport) lastHeard(id raft.ServerID) time.Time {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.heard[id].After(since)
+	return t.heard[id]
+}
+
+func (t *transport) store(id raft.ServerID, upTo place) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if old := t.stored[id]; upTo.term > old.term || (upTo.term == old.term && upTo.index > old.index) {
+		t.stored[id] = upTo
+	}
+}
+
+// hasStored says whether a peer has the log of this leader up to an index.
+func (t *transport) hasStored(id raft.ServerID, term, index uint64) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	have := t.stored[id]
+	return have.term == term && have.index >= index
 }
 
 func (t *transport) acknowledge(id raft.ServerID, a ack) {
@@ -146,25 +174,3 @@ func (t *transport) ackedSince(id raft.ServerID, term uint64, since time.Time) b
 	a, ok := t.acks[id]
 	return ok && a.term == term && !a.sent.Before(since)
 }
-
-// streamLayer is plain TCP. The advertised address stays as it was written, a host name
-// included, and is looked up at every dial.
-type streamLayer struct {
-	net.Listener
-	advertise advertisedAddr
-}
-
-func (s streamLayer) Addr() net.Addr { return s.advertise }
-
-func (s streamLayer) Dial(address raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
-	conn, err := net.DialTimeout("tcp", string(address), min(timeout, dialTimeout))
-	if err != nil {
-		return nil, fmt.Errorf("dial replica: %w", err)
-	}
-	return conn, nil
-}
-
-type advertisedAddr string
-
-func (advertisedAddr) Network() string  { return "tcp" }
-func (a advertisedAddr) String() string { return string(a) }

@@ -21,9 +21,16 @@ func newTestTransport(t *testing.T, log *durableLog) *transport {
 	if log == nil {
 		log = &durableLog{LogStore: raft.NewInmemStore()}
 	}
-	tr := newTransport(l, l.Addr().String(), log, func(uint64) bool { return true }, hclog.NewNullLogger())
+	stream := newTestStream(l, func(hello) answer { return answer{Standing: standingWelcome} })
+	tr := newTransport(stream, log, func(raft.ServerID, uint64) bool { return true }, hclog.NewNullLogger())
 	t.Cleanup(func() { tr.Close() })
 	return tr
+}
+
+// newTestStream is the stream layer of a server without an instance.
+func newTestStream(l net.Listener, receive func(hello) answer) *streamLayer {
+	introduce := func(to raft.ServerID) hello { return hello{Purpose: forRaft, From: "test", To: to, Joined: true} }
+	return newStreamLayer(l, raft.ServerAddress(l.Addr().String()), introduce, receive, hclog.NewNullLogger())
 }
 
 // follow answers every request of a peer with a term.
@@ -86,6 +93,39 @@ func TestAcknowledgementsCountFromWhenTheyWereAskedFor(t *testing.T) {
 	}
 }
 
+// What a peer has stored is known from what it was sent and took, in this term only.
+func TestTransportKnowsWhatAPeerHasStored(t *testing.T) {
+	leader, follower := newTestTransport(t, nil), newTestTransport(t, nil)
+	takes := make(chan bool, 1)
+	go func() {
+		for rpc := range follower.Consumer() {
+			rpc.Respond(&raft.AppendEntriesResponse{Term: 3, Success: <-takes}, nil)
+		}
+	}()
+	send := func(success bool, req *raft.AppendEntriesRequest) {
+		t.Helper()
+		takes <- success
+		if err := leader.AppendEntries("f", follower.LocalAddr(), req, new(raft.AppendEntriesResponse)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	send(true, &raft.AppendEntriesRequest{Term: 3})
+	if leader.hasStored("f", 3, 1) {
+		t.Error("a heartbeat says nothing of the log")
+	}
+	send(false, &raft.AppendEntriesRequest{Term: 3, PrevLogEntry: 7, LeaderCommitIndex: 7})
+	if leader.hasStored("f", 3, 1) {
+		t.Error("a refused append counts as stored")
+	}
+	send(true, &raft.AppendEntriesRequest{Term: 3, PrevLogEntry: 7, Entries: []*raft.Log{{Index: 8}, {Index: 9}}})
+	if !leader.hasStored("f", 3, 9) || leader.hasStored("f", 3, 10) {
+		t.Error("after 8 and 9 behind 7 it has stored up to 9")
+	}
+	if leader.hasStored("f", 4, 9) || leader.hasStored("g", 3, 9) {
+		t.Error("what is stored counts for one peer in one term")
+	}
+}
+
 func TestARefusalIsNoAcknowledgement(t *testing.T) {
 	leader, follower := newTestTransport(t, nil), newTestTransport(t, nil)
 	follow(follower, 9)
@@ -115,7 +155,7 @@ func TestFailedReplicationWaitsForThePeer(t *testing.T) {
 	leader := newTestTransport(t, nil)
 	var leads atomic.Bool
 	leads.Store(true)
-	leader.leads = func(uint64) bool { return leads.Load() }
+	leader.leads = func(raft.ServerID, uint64) bool { return leads.Load() }
 	down, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -30,10 +30,11 @@ type Replica struct {
 }
 
 // Start opens the data folder, joins the others and serves. It returns before there is a leader.
-// The registry takes the replica's metrics.
+// The registry takes the replica's metrics. Settings that do not go together are a
+// raftnode.ConfigError.
 func Start(c Config, reg *prometheus.Registry) (*Replica, error) {
 	if err := c.check(); err != nil {
-		return nil, err
+		return nil, &raftnode.ConfigError{Err: err}
 	}
 	if c.DataDir == "" {
 		c.DataDir = filepath.Join("data", c.NodeID)

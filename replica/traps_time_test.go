@@ -3,15 +3,19 @@ package replica
 import (
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
+	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 
 	"github.com/conclave-rtc/conclave/fsm"
 	commandv1 "github.com/conclave-rtc/conclave/proto/command/v1"
 	darktowerv1 "github.com/conclave-rtc/conclave/proto/darktower/v1"
+	"github.com/conclave-rtc/conclave/raftnode"
 )
 
 // Node liveness measured across machines by wall clock: skew makes healthy nodes stale. Here the
@@ -75,7 +79,17 @@ func leaveState(t *testing.T, m *member, at time.Time, handlers ...string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(fsm.WriteSnapshot(sink, machine.Snapshot()), sink.Close()); err != nil {
+	// An empty log behind the snapshot, and the word that all of this is the replica's own.
+	log, err := raftboltdb.NewBoltStore(filepath.Join(m.config.DataDir, "raft.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.config.LogStore = raftnode.LogStoreBolt
+	identity := fmt.Sprintf(`{"format": 1, "node_id": %q, "log_store": "bolt"}`, m.id())
+	if err := errors.Join(
+		fsm.WriteSnapshot(sink, machine.Snapshot()), sink.Close(), log.Close(),
+		os.WriteFile(filepath.Join(m.config.DataDir, "node.json"), []byte(identity), 0o600),
+	); err != nil {
 		t.Fatal(err)
 	}
 }

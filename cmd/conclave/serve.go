@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -38,7 +39,9 @@ func newServeCommand() *cobra.Command {
 before it stops to answer.
 
 A replica that is restarted with the same data folder comes back with everything that it
-acknowledged. The initial cluster is read only while the data folder is empty.`,
+acknowledged. The initial cluster is read only while the data folder is empty: the first start
+waits until all of its replicas have answered, and a replica whose data folder was lost is
+started anew with the same flags, gets everything from the others, and then votes again.`,
 		Example: `  # one replica alone
   conclave serve --node-id gc-1
 
@@ -99,6 +102,9 @@ func (o *serveOptions) serve(ctx context.Context) error {
 		return err
 	}
 	r, err := replica.Start(c, reg)
+	if bad := new(raftnode.ConfigError); errors.As(err, &bad) {
+		return usageErrorf("%v", err)
+	}
 	if err != nil {
 		return fmt.Errorf("start replica %s: %w", c.NodeID, err)
 	}

@@ -668,8 +668,13 @@ type ReportLoad struct {
 	CpuPercent       float32                `protobuf:"fixed32,5,opt,name=cpu_percent,json=cpuPercent,proto3" json:"cpu_percent,omitempty"`
 	MemoryPercent    float32                `protobuf:"fixed32,6,opt,name=memory_percent,json=memoryPercent,proto3" json:"memory_percent,omitempty"`
 	BandwidthPercent float32                `protobuf:"fixed32,7,opt,name=bandwidth_percent,json=bandwidthPercent,proto3" json:"bandwidth_percent,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// The stream on which it came, or the replica that took it alone, and its number there (version
+	// 2): it has no effect once the node has taken one of the same session with this number or a
+	// higher one.
+	Session       uint64 `protobuf:"fixed64,8,opt,name=session,proto3" json:"session,omitempty"`
+	Sequence      uint64 `protobuf:"varint,9,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ReportLoad) Reset() {
@@ -747,6 +752,20 @@ func (x *ReportLoad) GetMemoryPercent() float32 {
 func (x *ReportLoad) GetBandwidthPercent() float32 {
 	if x != nil {
 		return x.BandwidthPercent
+	}
+	return 0
+}
+
+func (x *ReportLoad) GetSession() uint64 {
+	if x != nil {
+		return x.Session
+	}
+	return 0
+}
+
+func (x *ReportLoad) GetSequence() uint64 {
+	if x != nil {
+		return x.Sequence
 	}
 	return 0
 }
@@ -1159,11 +1178,14 @@ func (x *Reconfirm) GetMcIncarnation() uint64 {
 }
 
 type End struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	MeetingId     string                 `protobuf:"bytes,1,opt,name=meeting_id,json=meetingId,proto3" json:"meeting_id,omitempty"`
-	Region        string                 `protobuf:"bytes,2,opt,name=region,proto3" json:"region,omitempty"`
-	FencingToken  uint64                 `protobuf:"varint,3,opt,name=fencing_token,json=fencingToken,proto3" json:"fencing_token,omitempty"`
-	Reason        string                 `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	MeetingId    string                 `protobuf:"bytes,1,opt,name=meeting_id,json=meetingId,proto3" json:"meeting_id,omitempty"`
+	Region       string                 `protobuf:"bytes,2,opt,name=region,proto3" json:"region,omitempty"`
+	FencingToken uint64                 `protobuf:"varint,3,opt,name=fencing_token,json=fencingToken,proto3" json:"fencing_token,omitempty"`
+	Reason       string                 `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Drawn at random by the replica that received the call (version 2), so that an end that has to
+	// be sent twice knows what it has ended, though the meeting may live again by then.
+	RequestId     uint64 `protobuf:"fixed64,5,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1224,6 +1246,13 @@ func (x *End) GetReason() string {
 		return x.Reason
 	}
 	return ""
+}
+
+func (x *End) GetRequestId() uint64 {
+	if x != nil {
+		return x.RequestId
+	}
+	return 0
 }
 
 // PruneEnded forgets assignments that ended before a time, the oldest first.
@@ -1622,8 +1651,10 @@ type Node struct {
 	HeardIndex       uint64       `protobuf:"varint,19,opt,name=heard_index,json=heardIndex,proto3" json:"heard_index,omitempty"`
 	LastReportUnixMs int64        `protobuf:"varint,20,opt,name=last_report_unix_ms,json=lastReportUnixMs,proto3" json:"last_report_unix_ms,omitempty"`
 	Placements       []*Placement `protobuf:"bytes,21,rep,name=placements,proto3" json:"placements,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// The latest sessions in which its reports came, the last first (version 2).
+	Reported      []*ReportSession `protobuf:"bytes,22,rep,name=reported,proto3" json:"reported,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Node) Reset() {
@@ -1803,6 +1834,66 @@ func (x *Node) GetPlacements() []*Placement {
 	return nil
 }
 
+func (x *Node) GetReported() []*ReportSession {
+	if x != nil {
+		return x.Reported
+	}
+	return nil
+}
+
+// ReportSession is a source of numbered reports, and the greatest number of it that took effect.
+type ReportSession struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            uint64                 `protobuf:"fixed64,1,opt,name=id,proto3" json:"id,omitempty"`
+	Sequence      uint64                 `protobuf:"varint,2,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReportSession) Reset() {
+	*x = ReportSession{}
+	mi := &file_command_v1_command_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReportSession) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReportSession) ProtoMessage() {}
+
+func (x *ReportSession) ProtoReflect() protoreflect.Message {
+	mi := &file_command_v1_command_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReportSession.ProtoReflect.Descriptor instead.
+func (*ReportSession) Descriptor() ([]byte, []int) {
+	return file_command_v1_command_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *ReportSession) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *ReportSession) GetSequence() uint64 {
+	if x != nil {
+		return x.Sequence
+	}
+	return 0
+}
+
 // Placement counts what was placed on a node within one second.
 type Placement struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1814,7 +1905,7 @@ type Placement struct {
 
 func (x *Placement) Reset() {
 	*x = Placement{}
-	mi := &file_command_v1_command_proto_msgTypes[18]
+	mi := &file_command_v1_command_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1826,7 +1917,7 @@ func (x *Placement) String() string {
 func (*Placement) ProtoMessage() {}
 
 func (x *Placement) ProtoReflect() protoreflect.Message {
-	mi := &file_command_v1_command_proto_msgTypes[18]
+	mi := &file_command_v1_command_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1839,7 +1930,7 @@ func (x *Placement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Placement.ProtoReflect.Descriptor instead.
 func (*Placement) Descriptor() ([]byte, []int) {
-	return file_command_v1_command_proto_rawDescGZIP(), []int{18}
+	return file_command_v1_command_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Placement) GetUnixS() int64 {
@@ -1869,15 +1960,17 @@ type Assignment struct {
 	AssignedBy             string                 `protobuf:"bytes,9,opt,name=assigned_by,json=assignedBy,proto3" json:"assigned_by,omitempty"`
 	AssignedUnixMs         int64                  `protobuf:"varint,10,opt,name=assigned_unix_ms,json=assignedUnixMs,proto3" json:"assigned_unix_ms,omitempty"`
 	// 0 while live.
-	EndedUnixMs   int64  `protobuf:"varint,11,opt,name=ended_unix_ms,json=endedUnixMs,proto3" json:"ended_unix_ms,omitempty"`
-	EndReason     string `protobuf:"bytes,12,opt,name=end_reason,json=endReason,proto3" json:"end_reason,omitempty"`
+	EndedUnixMs int64  `protobuf:"varint,11,opt,name=ended_unix_ms,json=endedUnixMs,proto3" json:"ended_unix_ms,omitempty"`
+	EndReason   string `protobuf:"bytes,12,opt,name=end_reason,json=endReason,proto3" json:"end_reason,omitempty"`
+	// The call that ended it (version 2).
+	EndRequestId  uint64 `protobuf:"fixed64,13,opt,name=end_request_id,json=endRequestId,proto3" json:"end_request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Assignment) Reset() {
 	*x = Assignment{}
-	mi := &file_command_v1_command_proto_msgTypes[19]
+	mi := &file_command_v1_command_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1889,7 +1982,7 @@ func (x *Assignment) String() string {
 func (*Assignment) ProtoMessage() {}
 
 func (x *Assignment) ProtoReflect() protoreflect.Message {
-	mi := &file_command_v1_command_proto_msgTypes[19]
+	mi := &file_command_v1_command_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1902,7 +1995,7 @@ func (x *Assignment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Assignment.ProtoReflect.Descriptor instead.
 func (*Assignment) Descriptor() ([]byte, []int) {
-	return file_command_v1_command_proto_rawDescGZIP(), []int{19}
+	return file_command_v1_command_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Assignment) GetMeetingId() string {
@@ -1989,6 +2082,13 @@ func (x *Assignment) GetEndReason() string {
 	return ""
 }
 
+func (x *Assignment) GetEndRequestId() uint64 {
+	if x != nil {
+		return x.EndRequestId
+	}
+	return 0
+}
+
 var File_command_v1_command_proto protoreflect.FileDescriptor
 
 const file_command_v1_command_proto_rawDesc = "" +
@@ -2029,7 +2129,7 @@ const file_command_v1_command_proto_rawDesc = "" +
 	"\x10max_participants\x18\b \x01(\rR\x0fmaxParticipants\x126\n" +
 	"\adialect\x18\t \x01(\x0e2\x1c.conclave.command.v1.DialectR\adialect\x12'\n" +
 	"\x0fregistration_id\x18\n" +
-	" \x01(\x04R\x0eregistrationId\"\xa7\x02\n" +
+	" \x01(\x04R\x0eregistrationId\"\xdd\x02\n" +
 	"\n" +
 	"ReportLoad\x12-\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x19.conclave.command.v1.KindR\x04kind\x12\x0e\n" +
@@ -2039,7 +2139,9 @@ const file_command_v1_command_proto_rawDesc = "" +
 	"\vcpu_percent\x18\x05 \x01(\x02R\n" +
 	"cpuPercent\x12%\n" +
 	"\x0ememory_percent\x18\x06 \x01(\x02R\rmemoryPercent\x12+\n" +
-	"\x11bandwidth_percent\x18\a \x01(\x02R\x10bandwidthPercent\"\x86\x01\n" +
+	"\x11bandwidth_percent\x18\a \x01(\x02R\x10bandwidthPercent\x12\x18\n" +
+	"\asession\x18\b \x01(\x06R\asession\x12\x1a\n" +
+	"\bsequence\x18\t \x01(\x04R\bsequence\"\x86\x01\n" +
 	"\x05Usage\x12\x12\n" +
 	"\x04used\x18\x01 \x01(\rR\x04used\x12\x1a\n" +
 	"\bcapacity\x18\x02 \x01(\rR\bcapacity\x12\"\n" +
@@ -2076,13 +2178,15 @@ const file_command_v1_command_proto_rawDesc = "" +
 	"meeting_id\x18\x01 \x01(\tR\tmeetingId\x12\x16\n" +
 	"\x06region\x18\x02 \x01(\tR\x06region\x12#\n" +
 	"\rfencing_token\x18\x03 \x01(\x04R\ffencingToken\x12%\n" +
-	"\x0emc_incarnation\x18\x04 \x01(\x04R\rmcIncarnation\"y\n" +
+	"\x0emc_incarnation\x18\x04 \x01(\x04R\rmcIncarnation\"\x98\x01\n" +
 	"\x03End\x12\x1d\n" +
 	"\n" +
 	"meeting_id\x18\x01 \x01(\tR\tmeetingId\x12\x16\n" +
 	"\x06region\x18\x02 \x01(\tR\x06region\x12#\n" +
 	"\rfencing_token\x18\x03 \x01(\x04R\ffencingToken\x12\x16\n" +
-	"\x06reason\x18\x04 \x01(\tR\x06reason\"H\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x05 \x01(\x06R\trequestId\"H\n" +
 	"\n" +
 	"PruneEnded\x12$\n" +
 	"\x0ebefore_unix_ms\x18\x01 \x01(\x03R\fbeforeUnixMs\x12\x14\n" +
@@ -2109,7 +2213,7 @@ const file_command_v1_command_proto_rawDesc = "" +
 	"\x06Member\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12!\n" +
 	"\fgrpc_address\x18\x02 \x01(\tR\vgrpcAddress\x12'\n" +
-	"\x0fcommand_version\x18\x03 \x01(\rR\x0ecommandVersion\"\xb5\x06\n" +
+	"\x0fcommand_version\x18\x03 \x01(\rR\x0ecommandVersion\"\xf5\x06\n" +
 	"\x04Node\x12-\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x19.conclave.command.v1.KindR\x04kind\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x16\n" +
@@ -2136,10 +2240,14 @@ const file_command_v1_command_proto_rawDesc = "" +
 	"\x13last_report_unix_ms\x18\x14 \x01(\x03R\x10lastReportUnixMs\x12>\n" +
 	"\n" +
 	"placements\x18\x15 \x03(\v2\x1e.conclave.command.v1.PlacementR\n" +
-	"placements\"8\n" +
+	"placements\x12>\n" +
+	"\breported\x18\x16 \x03(\v2\".conclave.command.v1.ReportSessionR\breported\";\n" +
+	"\rReportSession\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x06R\x02id\x12\x1a\n" +
+	"\bsequence\x18\x02 \x01(\x04R\bsequence\"8\n" +
 	"\tPlacement\x12\x15\n" +
 	"\x06unix_s\x18\x01 \x01(\x03R\x05unixS\x12\x14\n" +
-	"\x05count\x18\x02 \x01(\rR\x05count\"\xe3\x03\n" +
+	"\x05count\x18\x02 \x01(\rR\x05count\"\x89\x04\n" +
 	"\n" +
 	"Assignment\x12\x1d\n" +
 	"\n" +
@@ -2157,7 +2265,8 @@ const file_command_v1_command_proto_rawDesc = "" +
 	" \x01(\x03R\x0eassignedUnixMs\x12\"\n" +
 	"\rended_unix_ms\x18\v \x01(\x03R\vendedUnixMs\x12\x1d\n" +
 	"\n" +
-	"end_reason\x18\f \x01(\tR\tendReason*Q\n" +
+	"end_reason\x18\f \x01(\tR\tendReason\x12$\n" +
+	"\x0eend_request_id\x18\r \x01(\x06R\fendRequestId*Q\n" +
 	"\x04Kind\x12\x14\n" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12KIND_MEDIA_HANDLER\x10\x01\x12\x1b\n" +
@@ -2187,7 +2296,7 @@ func file_command_v1_command_proto_rawDescGZIP() []byte {
 }
 
 var file_command_v1_command_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_command_v1_command_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_command_v1_command_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_command_v1_command_proto_goTypes = []any{
 	(Kind)(0),               // 0: conclave.command.v1.Kind
 	(Health)(0),             // 1: conclave.command.v1.Health
@@ -2210,8 +2319,9 @@ var file_command_v1_command_proto_goTypes = []any{
 	(*SnapshotTrailer)(nil), // 18: conclave.command.v1.SnapshotTrailer
 	(*Member)(nil),          // 19: conclave.command.v1.Member
 	(*Node)(nil),            // 20: conclave.command.v1.Node
-	(*Placement)(nil),       // 21: conclave.command.v1.Placement
-	(*Assignment)(nil),      // 22: conclave.command.v1.Assignment
+	(*ReportSession)(nil),   // 21: conclave.command.v1.ReportSession
+	(*Placement)(nil),       // 22: conclave.command.v1.Placement
+	(*Assignment)(nil),      // 23: conclave.command.v1.Assignment
 }
 var file_command_v1_command_proto_depIdxs = []int32{
 	4,  // 0: conclave.command.v1.Entry.commands:type_name -> conclave.command.v1.Command
@@ -2234,18 +2344,19 @@ var file_command_v1_command_proto_depIdxs = []int32{
 	17, // 17: conclave.command.v1.SnapshotRecord.header:type_name -> conclave.command.v1.SnapshotHeader
 	19, // 18: conclave.command.v1.SnapshotRecord.member:type_name -> conclave.command.v1.Member
 	20, // 19: conclave.command.v1.SnapshotRecord.node:type_name -> conclave.command.v1.Node
-	22, // 20: conclave.command.v1.SnapshotRecord.assignment:type_name -> conclave.command.v1.Assignment
+	23, // 20: conclave.command.v1.SnapshotRecord.assignment:type_name -> conclave.command.v1.Assignment
 	18, // 21: conclave.command.v1.SnapshotRecord.trailer:type_name -> conclave.command.v1.SnapshotTrailer
 	0,  // 22: conclave.command.v1.Node.kind:type_name -> conclave.command.v1.Kind
 	1,  // 23: conclave.command.v1.Node.health:type_name -> conclave.command.v1.Health
 	2,  // 24: conclave.command.v1.Node.dialect:type_name -> conclave.command.v1.Dialect
-	21, // 25: conclave.command.v1.Node.placements:type_name -> conclave.command.v1.Placement
-	11, // 26: conclave.command.v1.Assignment.media_handlers:type_name -> conclave.command.v1.MediaHandlerRef
-	27, // [27:27] is the sub-list for method output_type
-	27, // [27:27] is the sub-list for method input_type
-	27, // [27:27] is the sub-list for extension type_name
-	27, // [27:27] is the sub-list for extension extendee
-	0,  // [0:27] is the sub-list for field type_name
+	22, // 25: conclave.command.v1.Node.placements:type_name -> conclave.command.v1.Placement
+	21, // 26: conclave.command.v1.Node.reported:type_name -> conclave.command.v1.ReportSession
+	11, // 27: conclave.command.v1.Assignment.media_handlers:type_name -> conclave.command.v1.MediaHandlerRef
+	28, // [28:28] is the sub-list for method output_type
+	28, // [28:28] is the sub-list for method input_type
+	28, // [28:28] is the sub-list for extension type_name
+	28, // [28:28] is the sub-list for extension extendee
+	0,  // [0:28] is the sub-list for field type_name
 }
 
 func init() { file_command_v1_command_proto_init() }
@@ -2277,7 +2388,7 @@ func file_command_v1_command_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_command_v1_command_proto_rawDesc), len(file_command_v1_command_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   20,
+			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -7,6 +7,7 @@
 package conclavev1
 
 import (
+	v1 "github.com/conclave-rtc/conclave/proto/darktower/v1"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	reflect "reflect"
@@ -489,11 +490,289 @@ func (x *GetMeetingControllerResponse) GetIndex() uint64 {
 	return 0
 }
 
+type ReportLoadRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// At most 1024, in the order in which they take effect.
+	Reports []*LoadReport `protobuf:"bytes,1,rep,name=reports,proto3" json:"reports,omitempty"`
+	// Drawn at random by the client when it starts and sent in the first message of each of its
+	// streams: sequence numbers go on rising over all streams of a session, and a report takes
+	// effect once, and never after a later one of its handler, however often it is sent. 0: the
+	// session is this stream.
+	Session       uint64 `protobuf:"fixed64,2,opt,name=session,proto3" json:"session,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReportLoadRequest) Reset() {
+	*x = ReportLoadRequest{}
+	mi := &file_conclave_v1_registry_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReportLoadRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReportLoadRequest) ProtoMessage() {}
+
+func (x *ReportLoadRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_conclave_v1_registry_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReportLoadRequest.ProtoReflect.Descriptor instead.
+func (*ReportLoadRequest) Descriptor() ([]byte, []int) {
+	return file_conclave_v1_registry_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *ReportLoadRequest) GetReports() []*LoadReport {
+	if x != nil {
+		return x.Reports
+	}
+	return nil
+}
+
+func (x *ReportLoadRequest) GetSession() uint64 {
+	if x != nil {
+		return x.Session
+	}
+	return 0
+}
+
+// LoadReport is what SendLoadReport takes, with a number.
+type LoadReport struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Above 0 and above that of the report before it. Numbers may be left out.
+	Sequence       uint64          `protobuf:"varint,1,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	HandlerId      string          `protobuf:"bytes,2,opt,name=handler_id,json=handlerId,proto3" json:"handler_id,omitempty"`
+	CurrentStreams uint32          `protobuf:"varint,3,opt,name=current_streams,json=currentStreams,proto3" json:"current_streams,omitempty"`
+	Health         v1.HealthStatus `protobuf:"varint,4,opt,name=health,proto3,enum=dark_tower.internal.v1.HealthStatus" json:"health,omitempty"`
+	// Percent, 0 to 100; 0 means not measured. The same for the two below.
+	CpuUsagePercent       float32 `protobuf:"fixed32,5,opt,name=cpu_usage_percent,json=cpuUsagePercent,proto3" json:"cpu_usage_percent,omitempty"`
+	MemoryUsagePercent    float32 `protobuf:"fixed32,6,opt,name=memory_usage_percent,json=memoryUsagePercent,proto3" json:"memory_usage_percent,omitempty"`
+	BandwidthUsagePercent float32 `protobuf:"fixed32,7,opt,name=bandwidth_usage_percent,json=bandwidthUsagePercent,proto3" json:"bandwidth_usage_percent,omitempty"`
+	unknownFields         protoimpl.UnknownFields
+	sizeCache             protoimpl.SizeCache
+}
+
+func (x *LoadReport) Reset() {
+	*x = LoadReport{}
+	mi := &file_conclave_v1_registry_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LoadReport) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LoadReport) ProtoMessage() {}
+
+func (x *LoadReport) ProtoReflect() protoreflect.Message {
+	mi := &file_conclave_v1_registry_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LoadReport.ProtoReflect.Descriptor instead.
+func (*LoadReport) Descriptor() ([]byte, []int) {
+	return file_conclave_v1_registry_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *LoadReport) GetSequence() uint64 {
+	if x != nil {
+		return x.Sequence
+	}
+	return 0
+}
+
+func (x *LoadReport) GetHandlerId() string {
+	if x != nil {
+		return x.HandlerId
+	}
+	return ""
+}
+
+func (x *LoadReport) GetCurrentStreams() uint32 {
+	if x != nil {
+		return x.CurrentStreams
+	}
+	return 0
+}
+
+func (x *LoadReport) GetHealth() v1.HealthStatus {
+	if x != nil {
+		return x.Health
+	}
+	return v1.HealthStatus(0)
+}
+
+func (x *LoadReport) GetCpuUsagePercent() float32 {
+	if x != nil {
+		return x.CpuUsagePercent
+	}
+	return 0
+}
+
+func (x *LoadReport) GetMemoryUsagePercent() float32 {
+	if x != nil {
+		return x.MemoryUsagePercent
+	}
+	return 0
+}
+
+func (x *LoadReport) GetBandwidthUsagePercent() float32 {
+	if x != nil {
+		return x.BandwidthUsagePercent
+	}
+	return 0
+}
+
+type ReportLoadResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Every report of this stream up to this number is decided: it is refused if any answer names
+	// it, else committed.
+	AcknowledgedThrough uint64 `protobuf:"varint,1,opt,name=acknowledged_through,json=acknowledgedThrough,proto3" json:"acknowledged_through,omitempty"`
+	// Those up to that number, and above that of the answer before, that are refused.
+	Refused []*RefusedReport `protobuf:"bytes,2,rep,name=refused,proto3" json:"refused,omitempty"`
+	// The Raft index up to which they are committed; 0 when all of them are refused unseen.
+	Index         uint64 `protobuf:"varint,3,opt,name=index,proto3" json:"index,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReportLoadResponse) Reset() {
+	*x = ReportLoadResponse{}
+	mi := &file_conclave_v1_registry_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReportLoadResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReportLoadResponse) ProtoMessage() {}
+
+func (x *ReportLoadResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_conclave_v1_registry_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReportLoadResponse.ProtoReflect.Descriptor instead.
+func (*ReportLoadResponse) Descriptor() ([]byte, []int) {
+	return file_conclave_v1_registry_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *ReportLoadResponse) GetAcknowledgedThrough() uint64 {
+	if x != nil {
+		return x.AcknowledgedThrough
+	}
+	return 0
+}
+
+func (x *ReportLoadResponse) GetRefused() []*RefusedReport {
+	if x != nil {
+		return x.Refused
+	}
+	return nil
+}
+
+func (x *ReportLoadResponse) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+// RefusedReport is a report that had no effect. It says nothing of the others.
+type RefusedReport struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Sequence uint64                 `protobuf:"varint,1,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	// As in google.rpc.ErrorInfo: NOT_REGISTERED, INVALID_FIELD.
+	Reason        string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	Message       string `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RefusedReport) Reset() {
+	*x = RefusedReport{}
+	mi := &file_conclave_v1_registry_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RefusedReport) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RefusedReport) ProtoMessage() {}
+
+func (x *RefusedReport) ProtoReflect() protoreflect.Message {
+	mi := &file_conclave_v1_registry_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RefusedReport.ProtoReflect.Descriptor instead.
+func (*RefusedReport) Descriptor() ([]byte, []int) {
+	return file_conclave_v1_registry_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *RefusedReport) GetSequence() uint64 {
+	if x != nil {
+		return x.Sequence
+	}
+	return 0
+}
+
+func (x *RefusedReport) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *RefusedReport) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
 var File_conclave_v1_registry_proto protoreflect.FileDescriptor
 
 const file_conclave_v1_registry_proto_rawDesc = "" +
 	"\n" +
-	"\x1aconclave/v1/registry.proto\x12\vconclave.v1\x1a\x17conclave/v1/types.proto\"\xaa\x01\n" +
+	"\x1aconclave/v1/registry.proto\x12\vconclave.v1\x1a\x17conclave/v1/types.proto\x1a\x1cdarktower/v1/darktower.proto\"\xaa\x01\n" +
 	"\x18ListMediaHandlersRequest\x12\x16\n" +
 	"\x06region\x18\x01 \x01(\tR\x06region\x12\x1b\n" +
 	"\tpage_size\x18\x02 \x01(\rR\bpageSize\x12\x1d\n" +
@@ -526,12 +805,35 @@ const file_conclave_v1_registry_proto_rawDesc = "" +
 	"\vconsistency\x18\x02 \x01(\x0e2\x18.conclave.v1.ConsistencyR\vconsistency\"\x83\x01\n" +
 	"\x1cGetMeetingControllerResponse\x12M\n" +
 	"\x12meeting_controller\x18\x01 \x01(\v2\x1e.conclave.v1.MeetingControllerR\x11meetingController\x12\x14\n" +
-	"\x05index\x18\x02 \x01(\x04R\x05index2\xb3\x03\n" +
+	"\x05index\x18\x02 \x01(\x04R\x05index\"`\n" +
+	"\x11ReportLoadRequest\x121\n" +
+	"\areports\x18\x01 \x03(\v2\x17.conclave.v1.LoadReportR\areports\x12\x18\n" +
+	"\asession\x18\x02 \x01(\x06R\asession\"\xc4\x02\n" +
+	"\n" +
+	"LoadReport\x12\x1a\n" +
+	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12\x1d\n" +
+	"\n" +
+	"handler_id\x18\x02 \x01(\tR\thandlerId\x12'\n" +
+	"\x0fcurrent_streams\x18\x03 \x01(\rR\x0ecurrentStreams\x12<\n" +
+	"\x06health\x18\x04 \x01(\x0e2$.dark_tower.internal.v1.HealthStatusR\x06health\x12*\n" +
+	"\x11cpu_usage_percent\x18\x05 \x01(\x02R\x0fcpuUsagePercent\x120\n" +
+	"\x14memory_usage_percent\x18\x06 \x01(\x02R\x12memoryUsagePercent\x126\n" +
+	"\x17bandwidth_usage_percent\x18\a \x01(\x02R\x15bandwidthUsagePercent\"\x93\x01\n" +
+	"\x12ReportLoadResponse\x121\n" +
+	"\x14acknowledged_through\x18\x01 \x01(\x04R\x13acknowledgedThrough\x124\n" +
+	"\arefused\x18\x02 \x03(\v2\x1a.conclave.v1.RefusedReportR\arefused\x12\x14\n" +
+	"\x05index\x18\x03 \x01(\x04R\x05index\"]\n" +
+	"\rRefusedReport\x12\x1a\n" +
+	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x18\n" +
+	"\amessage\x18\x03 \x01(\tR\amessage2\x86\x04\n" +
 	"\x0fRegistryService\x12b\n" +
 	"\x11ListMediaHandlers\x12%.conclave.v1.ListMediaHandlersRequest\x1a&.conclave.v1.ListMediaHandlersResponse\x12\\\n" +
 	"\x0fGetMediaHandler\x12#.conclave.v1.GetMediaHandlerRequest\x1a$.conclave.v1.GetMediaHandlerResponse\x12q\n" +
 	"\x16ListMeetingControllers\x12*.conclave.v1.ListMeetingControllersRequest\x1a+.conclave.v1.ListMeetingControllersResponse\x12k\n" +
-	"\x14GetMeetingController\x12(.conclave.v1.GetMeetingControllerRequest\x1a).conclave.v1.GetMeetingControllerResponseB?Z=github.com/conclave-rtc/conclave/proto/conclave/v1;conclavev1b\x06proto3"
+	"\x14GetMeetingController\x12(.conclave.v1.GetMeetingControllerRequest\x1a).conclave.v1.GetMeetingControllerResponse\x12Q\n" +
+	"\n" +
+	"ReportLoad\x12\x1e.conclave.v1.ReportLoadRequest\x1a\x1f.conclave.v1.ReportLoadResponse(\x010\x01B?Z=github.com/conclave-rtc/conclave/proto/conclave/v1;conclavev1b\x06proto3"
 
 var (
 	file_conclave_v1_registry_proto_rawDescOnce sync.Once
@@ -545,7 +847,7 @@ func file_conclave_v1_registry_proto_rawDescGZIP() []byte {
 	return file_conclave_v1_registry_proto_rawDescData
 }
 
-var file_conclave_v1_registry_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_conclave_v1_registry_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_conclave_v1_registry_proto_goTypes = []any{
 	(*ListMediaHandlersRequest)(nil),       // 0: conclave.v1.ListMediaHandlersRequest
 	(*ListMediaHandlersResponse)(nil),      // 1: conclave.v1.ListMediaHandlersResponse
@@ -555,32 +857,42 @@ var file_conclave_v1_registry_proto_goTypes = []any{
 	(*ListMeetingControllersResponse)(nil), // 5: conclave.v1.ListMeetingControllersResponse
 	(*GetMeetingControllerRequest)(nil),    // 6: conclave.v1.GetMeetingControllerRequest
 	(*GetMeetingControllerResponse)(nil),   // 7: conclave.v1.GetMeetingControllerResponse
-	(Consistency)(0),                       // 8: conclave.v1.Consistency
-	(*MediaHandler)(nil),                   // 9: conclave.v1.MediaHandler
-	(*MeetingController)(nil),              // 10: conclave.v1.MeetingController
+	(*ReportLoadRequest)(nil),              // 8: conclave.v1.ReportLoadRequest
+	(*LoadReport)(nil),                     // 9: conclave.v1.LoadReport
+	(*ReportLoadResponse)(nil),             // 10: conclave.v1.ReportLoadResponse
+	(*RefusedReport)(nil),                  // 11: conclave.v1.RefusedReport
+	(Consistency)(0),                       // 12: conclave.v1.Consistency
+	(*MediaHandler)(nil),                   // 13: conclave.v1.MediaHandler
+	(*MeetingController)(nil),              // 14: conclave.v1.MeetingController
+	(v1.HealthStatus)(0),                   // 15: dark_tower.internal.v1.HealthStatus
 }
 var file_conclave_v1_registry_proto_depIdxs = []int32{
-	8,  // 0: conclave.v1.ListMediaHandlersRequest.consistency:type_name -> conclave.v1.Consistency
-	9,  // 1: conclave.v1.ListMediaHandlersResponse.media_handlers:type_name -> conclave.v1.MediaHandler
-	8,  // 2: conclave.v1.GetMediaHandlerRequest.consistency:type_name -> conclave.v1.Consistency
-	9,  // 3: conclave.v1.GetMediaHandlerResponse.media_handler:type_name -> conclave.v1.MediaHandler
-	8,  // 4: conclave.v1.ListMeetingControllersRequest.consistency:type_name -> conclave.v1.Consistency
-	10, // 5: conclave.v1.ListMeetingControllersResponse.meeting_controllers:type_name -> conclave.v1.MeetingController
-	8,  // 6: conclave.v1.GetMeetingControllerRequest.consistency:type_name -> conclave.v1.Consistency
-	10, // 7: conclave.v1.GetMeetingControllerResponse.meeting_controller:type_name -> conclave.v1.MeetingController
-	0,  // 8: conclave.v1.RegistryService.ListMediaHandlers:input_type -> conclave.v1.ListMediaHandlersRequest
-	2,  // 9: conclave.v1.RegistryService.GetMediaHandler:input_type -> conclave.v1.GetMediaHandlerRequest
-	4,  // 10: conclave.v1.RegistryService.ListMeetingControllers:input_type -> conclave.v1.ListMeetingControllersRequest
-	6,  // 11: conclave.v1.RegistryService.GetMeetingController:input_type -> conclave.v1.GetMeetingControllerRequest
-	1,  // 12: conclave.v1.RegistryService.ListMediaHandlers:output_type -> conclave.v1.ListMediaHandlersResponse
-	3,  // 13: conclave.v1.RegistryService.GetMediaHandler:output_type -> conclave.v1.GetMediaHandlerResponse
-	5,  // 14: conclave.v1.RegistryService.ListMeetingControllers:output_type -> conclave.v1.ListMeetingControllersResponse
-	7,  // 15: conclave.v1.RegistryService.GetMeetingController:output_type -> conclave.v1.GetMeetingControllerResponse
-	12, // [12:16] is the sub-list for method output_type
-	8,  // [8:12] is the sub-list for method input_type
-	8,  // [8:8] is the sub-list for extension type_name
-	8,  // [8:8] is the sub-list for extension extendee
-	0,  // [0:8] is the sub-list for field type_name
+	12, // 0: conclave.v1.ListMediaHandlersRequest.consistency:type_name -> conclave.v1.Consistency
+	13, // 1: conclave.v1.ListMediaHandlersResponse.media_handlers:type_name -> conclave.v1.MediaHandler
+	12, // 2: conclave.v1.GetMediaHandlerRequest.consistency:type_name -> conclave.v1.Consistency
+	13, // 3: conclave.v1.GetMediaHandlerResponse.media_handler:type_name -> conclave.v1.MediaHandler
+	12, // 4: conclave.v1.ListMeetingControllersRequest.consistency:type_name -> conclave.v1.Consistency
+	14, // 5: conclave.v1.ListMeetingControllersResponse.meeting_controllers:type_name -> conclave.v1.MeetingController
+	12, // 6: conclave.v1.GetMeetingControllerRequest.consistency:type_name -> conclave.v1.Consistency
+	14, // 7: conclave.v1.GetMeetingControllerResponse.meeting_controller:type_name -> conclave.v1.MeetingController
+	9,  // 8: conclave.v1.ReportLoadRequest.reports:type_name -> conclave.v1.LoadReport
+	15, // 9: conclave.v1.LoadReport.health:type_name -> dark_tower.internal.v1.HealthStatus
+	11, // 10: conclave.v1.ReportLoadResponse.refused:type_name -> conclave.v1.RefusedReport
+	0,  // 11: conclave.v1.RegistryService.ListMediaHandlers:input_type -> conclave.v1.ListMediaHandlersRequest
+	2,  // 12: conclave.v1.RegistryService.GetMediaHandler:input_type -> conclave.v1.GetMediaHandlerRequest
+	4,  // 13: conclave.v1.RegistryService.ListMeetingControllers:input_type -> conclave.v1.ListMeetingControllersRequest
+	6,  // 14: conclave.v1.RegistryService.GetMeetingController:input_type -> conclave.v1.GetMeetingControllerRequest
+	8,  // 15: conclave.v1.RegistryService.ReportLoad:input_type -> conclave.v1.ReportLoadRequest
+	1,  // 16: conclave.v1.RegistryService.ListMediaHandlers:output_type -> conclave.v1.ListMediaHandlersResponse
+	3,  // 17: conclave.v1.RegistryService.GetMediaHandler:output_type -> conclave.v1.GetMediaHandlerResponse
+	5,  // 18: conclave.v1.RegistryService.ListMeetingControllers:output_type -> conclave.v1.ListMeetingControllersResponse
+	7,  // 19: conclave.v1.RegistryService.GetMeetingController:output_type -> conclave.v1.GetMeetingControllerResponse
+	10, // 20: conclave.v1.RegistryService.ReportLoad:output_type -> conclave.v1.ReportLoadResponse
+	16, // [16:21] is the sub-list for method output_type
+	11, // [11:16] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_conclave_v1_registry_proto_init() }
@@ -595,7 +907,7 @@ func file_conclave_v1_registry_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_conclave_v1_registry_proto_rawDesc), len(file_conclave_v1_registry_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   8,
+			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -23,18 +23,24 @@ const (
 	RegistryService_GetMediaHandler_FullMethodName        = "/conclave.v1.RegistryService/GetMediaHandler"
 	RegistryService_ListMeetingControllers_FullMethodName = "/conclave.v1.RegistryService/ListMeetingControllers"
 	RegistryService_GetMeetingController_FullMethodName   = "/conclave.v1.RegistryService/GetMeetingController"
+	RegistryService_ReportLoad_FullMethodName             = "/conclave.v1.RegistryService/ReportLoad"
 )
 
 // RegistryServiceClient is the client API for RegistryService service.
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// RegistryService reads who is registered and how loaded they are.
+// RegistryService reads who is registered and how loaded they are, and takes the load reports of
+// whoever speaks for many media handlers.
 type RegistryServiceClient interface {
 	ListMediaHandlers(ctx context.Context, in *ListMediaHandlersRequest, opts ...grpc.CallOption) (*ListMediaHandlersResponse, error)
 	GetMediaHandler(ctx context.Context, in *GetMediaHandlerRequest, opts ...grpc.CallOption) (*GetMediaHandlerResponse, error)
 	ListMeetingControllers(ctx context.Context, in *ListMeetingControllersRequest, opts ...grpc.CallOption) (*ListMeetingControllersResponse, error)
 	GetMeetingController(ctx context.Context, in *GetMeetingControllerRequest, opts ...grpc.CallOption) (*GetMeetingControllerResponse, error)
+	// ReportLoad takes load reports of registered media handlers, many at once and many on their
+	// way, and acknowledges each once it is committed. Reports that are not acknowledged when the
+	// stream ends are sent again, with their numbers, on a new stream at any replica.
+	ReportLoad(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ReportLoadRequest, ReportLoadResponse], error)
 }
 
 type registryServiceClient struct {
@@ -85,16 +91,34 @@ func (c *registryServiceClient) GetMeetingController(ctx context.Context, in *Ge
 	return out, nil
 }
 
+func (c *registryServiceClient) ReportLoad(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ReportLoadRequest, ReportLoadResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &RegistryService_ServiceDesc.Streams[0], RegistryService_ReportLoad_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ReportLoadRequest, ReportLoadResponse]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type RegistryService_ReportLoadClient = grpc.BidiStreamingClient[ReportLoadRequest, ReportLoadResponse]
+
 // RegistryServiceServer is the server API for RegistryService service.
 // All implementations must embed UnimplementedRegistryServiceServer
 // for forward compatibility.
 //
-// RegistryService reads who is registered and how loaded they are.
+// RegistryService reads who is registered and how loaded they are, and takes the load reports of
+// whoever speaks for many media handlers.
 type RegistryServiceServer interface {
 	ListMediaHandlers(context.Context, *ListMediaHandlersRequest) (*ListMediaHandlersResponse, error)
 	GetMediaHandler(context.Context, *GetMediaHandlerRequest) (*GetMediaHandlerResponse, error)
 	ListMeetingControllers(context.Context, *ListMeetingControllersRequest) (*ListMeetingControllersResponse, error)
 	GetMeetingController(context.Context, *GetMeetingControllerRequest) (*GetMeetingControllerResponse, error)
+	// ReportLoad takes load reports of registered media handlers, many at once and many on their
+	// way, and acknowledges each once it is committed. Reports that are not acknowledged when the
+	// stream ends are sent again, with their numbers, on a new stream at any replica.
+	ReportLoad(grpc.BidiStreamingServer[ReportLoadRequest, ReportLoadResponse]) error
 	mustEmbedUnimplementedRegistryServiceServer()
 }
 
@@ -116,6 +140,9 @@ func (UnimplementedRegistryServiceServer) ListMeetingControllers(context.Context
 }
 func (UnimplementedRegistryServiceServer) GetMeetingController(context.Context, *GetMeetingControllerRequest) (*GetMeetingControllerResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetMeetingController not implemented")
+}
+func (UnimplementedRegistryServiceServer) ReportLoad(grpc.BidiStreamingServer[ReportLoadRequest, ReportLoadResponse]) error {
+	return status.Error(codes.Unimplemented, "method ReportLoad not implemented")
 }
 func (UnimplementedRegistryServiceServer) mustEmbedUnimplementedRegistryServiceServer() {}
 func (UnimplementedRegistryServiceServer) testEmbeddedByValue()                         {}
@@ -210,6 +237,13 @@ func _RegistryService_GetMeetingController_Handler(srv interface{}, ctx context.
 	return interceptor(ctx, in, info, handler)
 }
 
+func _RegistryService_ReportLoad_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(RegistryServiceServer).ReportLoad(&grpc.GenericServerStream[ReportLoadRequest, ReportLoadResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type RegistryService_ReportLoadServer = grpc.BidiStreamingServer[ReportLoadRequest, ReportLoadResponse]
+
 // RegistryService_ServiceDesc is the grpc.ServiceDesc for RegistryService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -234,6 +268,13 @@ var RegistryService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _RegistryService_GetMeetingController_Handler,
 		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "ReportLoad",
+			Handler:       _RegistryService_ReportLoad_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
+		},
+	},
 	Metadata: "conclave/v1/registry.proto",
 }

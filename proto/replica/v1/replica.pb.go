@@ -30,6 +30,7 @@ const (
 	SubmitResult_OUTCOME_UNSPECIFIED    SubmitResult_Outcome = 0
 	SubmitResult_OUTCOME_APPLIED        SubmitResult_Outcome = 1
 	SubmitResult_OUTCOME_NOT_REGISTERED SubmitResult_Outcome = 2
+	SubmitResult_OUTCOME_REPEATED       SubmitResult_Outcome = 3
 )
 
 // Enum value maps for SubmitResult_Outcome.
@@ -38,11 +39,13 @@ var (
 		0: "OUTCOME_UNSPECIFIED",
 		1: "OUTCOME_APPLIED",
 		2: "OUTCOME_NOT_REGISTERED",
+		3: "OUTCOME_REPEATED",
 	}
 	SubmitResult_Outcome_value = map[string]int32{
 		"OUTCOME_UNSPECIFIED":    0,
 		"OUTCOME_APPLIED":        1,
 		"OUTCOME_NOT_REGISTERED": 2,
+		"OUTCOME_REPEATED":       3,
 	}
 )
 
@@ -324,15 +327,16 @@ const file_replica_v1_replica_proto_rawDesc = "" +
 	"\rSubmitRequest\x128\n" +
 	"\bcommands\x18\x01 \x03(\v2\x1c.conclave.command.v1.CommandR\bcommands\"M\n" +
 	"\x0eSubmitResponse\x12;\n" +
-	"\aresults\x18\x01 \x03(\v2!.conclave.replica.v1.SubmitResultR\aresults\"\xe2\x01\n" +
+	"\aresults\x18\x01 \x03(\v2!.conclave.replica.v1.SubmitResultR\aresults\"\xf8\x01\n" +
 	"\fSubmitResult\x12C\n" +
 	"\aoutcome\x18\x01 \x01(\x0e2).conclave.replica.v1.SubmitResult.OutcomeR\aoutcome\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x04R\x05index\x12\"\n" +
-	"\rstamp_unix_ms\x18\x03 \x01(\x03R\vstampUnixMs\"S\n" +
+	"\rstamp_unix_ms\x18\x03 \x01(\x03R\vstampUnixMs\"i\n" +
 	"\aOutcome\x12\x17\n" +
 	"\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fOUTCOME_APPLIED\x10\x01\x12\x1a\n" +
-	"\x16OUTCOME_NOT_REGISTERED\x10\x022\xbf\x01\n" +
+	"\x16OUTCOME_NOT_REGISTERED\x10\x02\x12\x14\n" +
+	"\x10OUTCOME_REPEATED\x10\x032\xbf\x01\n" +
 	"\x0eReplicaService\x12Z\n" +
 	"\tReadIndex\x12%.conclave.replica.v1.ReadIndexRequest\x1a&.conclave.replica.v1.ReadIndexResponse\x12Q\n" +
 	"\x06Submit\x12\".conclave.replica.v1.SubmitRequest\x1a#.conclave.replica.v1.SubmitResponseB=Z;github.com/conclave-rtc/conclave/proto/replica/v1;replicav1b\x06proto3"
