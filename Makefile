@@ -14,9 +14,20 @@ GEN_GO_GRPC  = google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.6.2
 DEMO_ARGS   ?= --for 40s --kill-leader-every 8s
 E2E_KILLS   ?= 20
 FUZZTIME    ?= 60s
+CHAOS_FOR   ?= 5m
+CHAOS_SEED  ?= 0
+CHAOS_ARGS  ?=
 BENCH_ARGS  ?=
 
-.PHONY: help build demo test lint proto bench bench-state failover fuzz clean
+# Each is a package and a target in it.
+FUZZ_TARGETS = \
+	raftnode:FuzzDamagedStore batch:FuzzBatcher \
+	assign:FuzzIndex assign:FuzzReconcile assign:FuzzTokenFile \
+	grpcsvc:FuzzSubmitted grpcsvc:FuzzPageToken grpcsvc:FuzzEndpoint grpcsvc:FuzzValidate \
+	cmd/conclave:FuzzFlags \
+	fsm:FuzzApply fsm:FuzzDecodeEntry fsm:FuzzReadSnapshot
+
+.PHONY: help build demo test lint proto chaos chaos-mutants bench bench-compare bench-failover bench-state failover fuzz clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -44,8 +55,20 @@ proto: ## generate the Go code of the .proto files
 	GOBIN=$(CURDIR)/bin/tools $(GO) install $(GEN_GO_GRPC)
 	cd proto && PATH=$(CURDIR)/bin/tools:$$PATH buf lint && PATH=$(CURDIR)/bin/tools:$$PATH buf generate
 
+chaos: ## try to break a cluster for CHAOS_FOR and check every invariant; the same CHAOS_SEED draws the same faults
+	$(GO) run ./cmd/chaos -for $(CHAOS_FOR) -seed $(CHAOS_SEED) $(CHAOS_ARGS)
+
+chaos-mutants: ## build known bugs into the program, one at a time, and see each of them caught
+	$(GO) run ./cmd/chaos -mutants all -for $(CHAOS_FOR) -round 20s -seed $(CHAOS_SEED) $(CHAOS_ARGS)
+
 bench: ## measure joins and load reports through the real binary, on both log stores
 	cd bench && $(GO) run ./cmd/loadbench $(BENCH_ARGS)
+
+bench-compare: ## measure joins, reports and reads next to etcd, PostgreSQL and a bare gRPC echo, in one run
+	cd bench && $(GO) run ./cmd/comparebench $(BENCH_ARGS)
+
+bench-failover: ## measure how long a lost leader stops writes, next to etcd
+	cd bench && $(GO) run ./cmd/failoverbench $(BENCH_ARGS)
 
 bench-state: ## measure the state machine with 100 000 nodes and 1 000 000 meetings
 	$(GO) test -run '^$$' -bench . -benchtime 20000x -timeout 30m ./fsm
@@ -54,10 +77,10 @@ failover: ## kill the leader E2E_KILLS times with SIGKILL and measure until the 
 	E2E_KILLS=$(E2E_KILLS) $(GO) test -count 1 -run TestFailover -v -timeout 30m ./e2e
 
 fuzz: ## run every fuzz target for FUZZTIME
-	$(GO) test -run '^$$' -fuzz FuzzDecodeEntry -fuzztime $(FUZZTIME) -fuzzminimizetime 10x ./fsm
-	$(GO) test -run '^$$' -fuzz FuzzReadSnapshot -fuzztime $(FUZZTIME) -fuzzminimizetime 10x ./fsm
-	$(GO) test -run '^$$' -fuzz FuzzApply -fuzztime $(FUZZTIME) -fuzzminimizetime 10x ./fsm
-	$(GO) test -run '^$$' -fuzz FuzzValidate -fuzztime $(FUZZTIME) -fuzzminimizetime 10x ./grpcsvc
+	@set -e; for target in $(FUZZ_TARGETS); do \
+		echo "$$target"; \
+		$(GO) test -run '^$$' -fuzz "^$${target##*:}\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x ./$${target%%:*}; \
+	done
 
 clean: ## remove what was built
 	rm -rf bin
