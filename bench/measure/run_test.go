@@ -76,6 +76,7 @@ func TestPercentiles(t *testing.T) {
 		}
 		near(t, "p50", s.Latency.P50, time.Millisecond)
 		near(t, "p90", s.Latency.P90, time.Millisecond)
+		near(t, "p95", s.Latency.P95, time.Millisecond)
 		near(t, "p99", s.Latency.P99, 20*time.Millisecond)
 		near(t, "p99.9", s.Latency.P999, 100*time.Millisecond)
 		near(t, "max", s.Latency.Max, 100*time.Millisecond)

@@ -25,6 +25,7 @@ type Sample struct {
 type Latency struct {
 	P50  time.Duration `json:"p50_ns"`
 	P90  time.Duration `json:"p90_ns"`
+	P95  time.Duration `json:"p95_ns"`
 	P99  time.Duration `json:"p99_ns"`
 	P999 time.Duration `json:"p999_ns"`
 	Max  time.Duration `json:"max_ns"`
@@ -126,7 +127,7 @@ func (t *tally) sample(over time.Duration) *Sample {
 		Operations: t.latencies.TotalCount(),
 		PerSecond:  float64(t.inTime) / over.Seconds(),
 		Latency: Latency{
-			P50: at(50), P90: at(90), P99: at(99), P999: at(99.9),
+			P50: at(50), P90: at(90), P95: at(95), P99: at(99), P999: at(99.9),
 			Max: time.Duration(t.latencies.Max()) * time.Microsecond,
 		},
 		Failures: t.failures,

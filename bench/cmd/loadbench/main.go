@@ -7,20 +7,20 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
+	"github.com/conclave-rtc/conclave/bench/calls"
+	"github.com/conclave-rtc/conclave/bench/echo"
+	"github.com/conclave-rtc/conclave/bench/flags"
+	"github.com/conclave-rtc/conclave/bench/machine"
 	"github.com/conclave-rtc/conclave/bench/measure"
 )
 
-// tolerated is the share of calls of a row that may fail.
-const tolerated = 0.001
-
 func main() {
-	if len(os.Args) > 1 && os.Args[1] == echoArgument {
-		if err := serveEcho(os.Stdin, os.Stdout); err != nil {
+	if len(os.Args) > 1 && os.Args[1] == echo.Argument {
+		if err := echo.Serve(os.Stdin, os.Stdout); err != nil {
 			fatal(err)
 		}
 		return
@@ -47,7 +47,7 @@ func fatal(err error) {
 
 // bench measures, reports and judges.
 func bench(ctx context.Context, o *options) error {
-	facts, err := machineFacts(o.dir)
+	facts, err := machine.Read(o.dir)
 	if err != nil {
 		return err
 	}
@@ -84,9 +84,9 @@ func parse(args []string) (*options, error) {
 	f.StringVar(&o.dir, "dir", os.TempDir(), "where the replicas' disks go: a folder on a real disk")
 	f.StringVar(&o.out, "out", "results", "folder of the results")
 	f.StringVar(&o.profiles, "profiles", "", "also write CPU profiles of the leader into this folder; they cost a little")
-	f.Func("stores", "log stores (default bolt,wal)", list(&o.stores, "bolt", "wal"))
-	f.Func("only", "workloads (default all: "+strings.Join(o.workloads, ",")+")", list(&o.workloads, o.workloads...))
-	f.Func("callers", "calls under way at once (default 1,64,512)", func(text string) error { return numbers(&o.callers, text) })
+	f.Func("stores", "log stores (default bolt,wal)", flags.List(&o.stores, "bolt", "wal"))
+	f.Func("only", "workloads (default all: "+strings.Join(o.workloads, ",")+")", flags.List(&o.workloads, o.workloads...))
+	f.Func("callers", "calls under way at once (default 1,64,512)", flags.Numbers(&o.callers))
 	f.IntVar(&o.rounds, "n", 3, "rounds for each store; the median is reported")
 	f.IntVar(&o.conns, "conns", 8, "gRPC connections to each replica")
 	f.DurationVar(&o.time, "time", 5*time.Second, "how long each measurement takes")
@@ -104,40 +104,10 @@ func parse(args []string) (*options, error) {
 	return o, nil
 }
 
-// list reads names that are separated by commas.
-func list(into *[]string, known ...string) func(string) error {
-	return func(text string) error {
-		*into = nil
-		for name := range strings.SplitSeq(text, ",") {
-			found := false
-			for _, k := range known {
-				found = found || k == name
-			}
-			if !found {
-				return fmt.Errorf("%q is none of %s", name, strings.Join(known, ", "))
-			}
-			*into = append(*into, name)
-		}
-		return nil
-	}
-}
-
-func numbers(into *[]int, text string) error {
-	*into = nil
-	for part := range strings.SplitSeq(text, ",") {
-		n, err := strconv.Atoi(part)
-		if err != nil || n < 1 {
-			return fmt.Errorf("%q is not a number above zero", part)
-		}
-		*into = append(*into, n)
-	}
-	return nil
-}
-
 // plan is how one workload is measured.
 func (o *options) plan(callers int) measure.Plan {
 	return measure.Plan{
 		Callers: callers, WarmUp: o.warmUp, Time: o.time, Rate: o.rate,
-		CallTimeout: callTimeout, Reason: reasonOf,
+		CallTimeout: calls.Timeout, Reason: calls.Reason,
 	}
 }

@@ -2,28 +2,28 @@ package main
 
 import (
 	"cmp"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/conclave-rtc/conclave/bench/figures"
+	"github.com/conclave-rtc/conclave/bench/machine"
 	"github.com/conclave-rtc/conclave/bench/measure"
+	"github.com/conclave-rtc/conclave/bench/product"
 )
 
 // report is what is written: one row for each store, workload and number of callers.
 type report struct {
-	Date      time.Time `json:"date"`
-	Commit    string    `json:"commit"`
-	Machine   *facts    `json:"machine"`
-	Settings  settings  `json:"settings"`
-	Elections []string  `json:"elections,omitempty"`
-	Rows      []row     `json:"rows"`
+	Date      time.Time      `json:"date"`
+	Commit    string         `json:"commit"`
+	Machine   *machine.Facts `json:"machine"`
+	Settings  settings       `json:"settings"`
+	Elections []string       `json:"elections,omitempty"`
+	Rows      []row          `json:"rows"`
 }
 
 type settings struct {
@@ -42,24 +42,22 @@ type row struct {
 	Store    string `json:"store,omitempty"`
 	Workload string `json:"workload"`
 	Callers  int    `json:"callers"`
-	// Median is the run in the middle; Runs are all, in their order.
-	Median *measure.Sample   `json:"median"`
-	Runs   []*measure.Sample `json:"runs"`
+	figures.Series
 	// OfEcho is the rate as a share of the echo server's with as many callers; 0 in an open loop,
 	// whose rate says nothing.
 	OfEcho float64 `json:"of_echo,omitempty"`
 }
 
-func newReport(o *options, f *facts, res *results) *report {
+func newReport(o *options, f *machine.Facts, res *results) *report {
 	r := &report{
-		Date: time.Now(), Commit: commit(o.root), Machine: f, Elections: res.elections,
+		Date: time.Now(), Commit: product.Commit(o.root), Machine: f, Elections: res.elections,
 		Settings: settings{
 			Replicas: 3, ConnsPerReplica: o.conns, MediaHandlers: mediaHandlers, Controllers: controllers,
 			Rounds: o.rounds, Time: o.time, WarmUp: o.warmUp, OpenLoopPerSecond: o.rate, Profiled: o.profiles != "",
 		},
 	}
 	for _, k := range slices.SortedFunc(maps.Keys(res.samples), reportOrder) {
-		w := row{Store: k.store, Workload: k.workload, Callers: k.callers, Runs: res.samples[k], Median: measure.Median(res.samples[k])}
+		w := row{Store: k.store, Workload: k.workload, Callers: k.callers, Series: figures.Of(res.samples[k])}
 		ceiling := res.samples[key{workload: echoWorkload, callers: k.callers}]
 		if o.rate == 0 && k.workload != echoWorkload && len(ceiling) > 0 {
 			if of := measure.Median(ceiling).PerSecond; of > 0 {
@@ -79,22 +77,6 @@ func reportOrder(a, b key) int {
 	return cmp.Or(cmp.Compare(place(a), place(b)), cmp.Compare(a.callers, b.callers), strings.Compare(a.store, b.store))
 }
 
-// commit is the short commit, with a mark when files differ from it.
-func commit(root string) string {
-	git := func(args ...string) (string, bool) {
-		out, err := exec.Command("git", append([]string{"-C", root}, args...)...).Output()
-		return strings.TrimSpace(string(out)), err == nil
-	}
-	name, ok := git("rev-parse", "--short", "HEAD")
-	if !ok {
-		return unknown
-	}
-	if changed, ok := git("status", "--porcelain"); !ok || changed != "" {
-		name += "-dirty"
-	}
-	return name
-}
-
 // table is the report for people, in Markdown.
 func (r *report) table() string {
 	var b strings.Builder
@@ -107,8 +89,8 @@ func (r *report) table() string {
 	for _, w := range r.Rows {
 		m := w.Median
 		fmt.Fprintf(&b, "| %s | %d | %s | %.0f | %s | %s | %s | %s | %s | %s | %s | %s |\n", w.Workload, w.Callers, cmp.Or(w.Store, "–"),
-			m.PerSecond, w.spread(), w.ofEcho(), millis(m.Latency.P50), millis(m.Latency.P90), millis(m.Latency.P99),
-			millis(m.Latency.P999), millis(m.Latency.Max), w.failures())
+			m.PerSecond, w.Spread(), w.ofEcho(), figures.Millis(m.Latency.P50), figures.Millis(m.Latency.P90), figures.Millis(m.Latency.P99),
+			figures.Millis(m.Latency.P999), figures.Millis(m.Latency.Max), w.Failures())
 	}
 	return b.String()
 }
@@ -128,14 +110,6 @@ func (s settings) String() string {
 		s.Replicas, s.Controllers, s.MediaHandlers, s.ConnsPerReplica, loop, s.Rounds, s.Time, s.WarmUp, profiled)
 }
 
-func (w row) spread() string {
-	least, most := w.Median.PerSecond, w.Median.PerSecond
-	for _, s := range w.Runs {
-		least, most = min(least, s.PerSecond), max(most, s.PerSecond)
-	}
-	return fmt.Sprintf("%.0f–%.0f", least, most)
-}
-
 func (w row) ofEcho() string {
 	if w.OfEcho == 0 {
 		return "–"
@@ -143,62 +117,20 @@ func (w row) ofEcho() string {
 	return fmt.Sprintf("%.2f", w.OfEcho)
 }
 
-// failures are those of all runs, by reason.
-func (w row) failures() string {
-	total := make(map[string]int64)
-	for _, s := range w.Runs {
-		for reason, n := range s.Failures {
-			total[reason] += n
-		}
-		if s.Unsent > 0 {
-			total["UNSENT"] += s.Unsent
-		}
-	}
-	var parts []string
-	for _, reason := range slices.Sorted(maps.Keys(total)) {
-		parts = append(parts, fmt.Sprintf("%d %s", total[reason], reason))
-	}
-	return cmp.Or(strings.Join(parts, ", "), "0")
-}
-
-func millis(d time.Duration) string {
-	ms := float64(d) / float64(time.Millisecond)
-	if ms < 10 {
-		return fmt.Sprintf("%.2f", ms)
-	}
-	return fmt.Sprintf("%.0f", ms)
-}
-
 // write writes the Markdown and the JSON, and returns their path without the ending.
 func (r *report) write(dir string) (string, error) {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return "", fmt.Errorf("write the results: %w", err)
-	}
 	path := filepath.Join(dir, r.Date.Format(time.DateOnly)+"-"+r.Commit)
 	if r.Settings.OpenLoopPerSecond > 0 {
 		path += fmt.Sprintf("-rate-%.0f", r.Settings.OpenLoopPerSecond)
 	}
-	text, err := json.MarshalIndent(r, "", "  ")
-	if err == nil {
-		err = os.WriteFile(path+".json", append(text, '\n'), 0o644)
-	}
-	if err == nil {
-		err = os.WriteFile(path+".md", []byte(r.table()), 0o644)
-	}
-	if err != nil {
-		return "", fmt.Errorf("write the results: %w", err)
-	}
-	return path, nil
+	return path, figures.Write(path, r.table(), r)
 }
 
 // verdict names the rows in which too many calls failed.
 func (r *report) verdict() error {
 	var errs []error
 	for _, w := range r.Rows {
-		if share := measure.FailedShare(w.Runs); share > tolerated {
-			errs = append(errs, fmt.Errorf("%s, %d callers, %s: %.2f %% of the calls failed (%s)",
-				w.Workload, w.Callers, cmp.Or(w.Store, "no store"), 100*share, w.failures()))
-		}
+		errs = append(errs, w.Check(fmt.Sprintf("%s, %d callers, %s", w.Workload, w.Callers, cmp.Or(w.Store, "no store"))))
 	}
 	return errors.Join(errs...)
 }

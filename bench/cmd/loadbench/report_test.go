@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/conclave-rtc/conclave/bench/machine"
 	"github.com/conclave-rtc/conclave/bench/measure"
 )
 
@@ -23,7 +24,7 @@ func exampleReport(o options) *report {
 	failing := sampleOf(9_999)
 	failing.Failures = map[string]int64{"OVERLOADED": 20, "NO_LEADER": 3}
 	o.root = "."
-	return newReport(&o, &facts{CPU: "test processor", Cores: 2}, &results{
+	return newReport(&o, &machine.Facts{CPU: "test processor", Cores: 2}, &results{
 		samples: map[key][]*measure.Sample{
 			{"wal", "report", 64}:                 {sampleOf(12_000), sampleOf(10_000), sampleOf(20_000)},
 			{"bolt", "report", 64}:                {failing},

@@ -7,6 +7,9 @@ import (
 	"os"
 	"time"
 
+	"github.com/conclave-rtc/conclave/bench/echo"
+	"github.com/conclave-rtc/conclave/bench/fleet"
+	"github.com/conclave-rtc/conclave/bench/grpcpool"
 	"github.com/conclave-rtc/conclave/bench/measure"
 	"github.com/conclave-rtc/conclave/localcluster"
 )
@@ -15,15 +18,15 @@ import (
 type round struct {
 	*options
 	*results
-	echo   *echo
+	echo   *echo.Server
 	store  string
 	number int
 	dir    string
 	binary string
 
 	cluster *localcluster.Cluster
-	to      *target // the replicas
-	echoTo  *target // the echo server, with as many connections in all
+	to      *grpcpool.Pool // the replicas
+	echoTo  *grpcpool.Pool // the echo server, with as many connections in all
 }
 
 func (r *round) run(ctx context.Context) (err error) {
@@ -31,11 +34,11 @@ func (r *round) run(ctx context.Context) (err error) {
 		return errors.Join(err, r.stop())
 	}
 	defer func() { err = errors.Join(err, r.stop()) }()
-	fleet, err := startFleet(ctx, r.cluster.Targets(), r.to)
+	around, err := startFleet(ctx, r.cluster.Targets(), r.to)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, fleet.close()) }()
+	defer func() { err = errors.Join(err, around.Close()) }()
 	before, err := r.term(ctx)
 	if err != nil {
 		return err
@@ -56,7 +59,7 @@ func (r *round) run(ctx context.Context) (err error) {
 func (r *round) start(ctx context.Context) (err error) {
 	config := localcluster.Config{
 		Binary: r.binary, Dir: r.dir,
-		Args: []string{"--region", region, "--log-store", r.store, "--stale-after", staleAfter.String()},
+		Args: []string{"--region", fleet.Region, "--log-store", r.store, "--stale-after", staleAfter.String()},
 	}
 	if r.profiles != "" {
 		config.Args = append(config.Args, "--pprof")
@@ -76,19 +79,19 @@ func (r *round) start(ctx context.Context) (err error) {
 	for _, replica := range r.cluster.Replicas() {
 		addrs = append(addrs, replica.GRPCAddr)
 	}
-	if r.to, err = dial(addrs, r.conns); err != nil {
+	if r.to, err = grpcpool.Dial(addrs, r.conns); err != nil {
 		return err
 	}
-	r.echoTo, err = dial([]string{r.echo.addr}, r.conns*len(addrs))
+	r.echoTo, err = grpcpool.Dial([]string{r.echo.Addr}, r.conns*len(addrs))
 	return err
 }
 
 // stop ends what start started, even if only in part.
 func (r *round) stop() error {
 	var errs []error
-	for _, t := range []*target{r.to, r.echoTo} {
+	for _, t := range []*grpcpool.Pool{r.to, r.echoTo} {
 		if t != nil {
-			errs = append(errs, t.close())
+			errs = append(errs, t.Close())
 		}
 	}
 	if r.cluster != nil {

@@ -4,11 +4,12 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"time"
 
+	"github.com/conclave-rtc/conclave/bench/echo"
 	"github.com/conclave-rtc/conclave/bench/measure"
+	"github.com/conclave-rtc/conclave/bench/product"
 )
 
 const (
@@ -40,15 +41,15 @@ func measureAll(ctx context.Context, o *options) (*results, error) {
 		return nil, fmt.Errorf("make a folder for the replicas: %w", err)
 	}
 	defer os.RemoveAll(dir)
-	binary, err := build(ctx, o.root, dir)
+	binary, err := product.Build(ctx, o.root, dir)
 	if err != nil {
 		return nil, err
 	}
-	e, err := startEcho()
+	e, err := echo.Start()
 	if err != nil {
 		return nil, err
 	}
-	defer e.stop()
+	defer e.Stop()
 	res := &results{samples: make(map[key][]*measure.Sample)}
 	for i := range o.rounds {
 		for _, store := range order(o.stores, i) {
@@ -72,17 +73,4 @@ func order(stores []string, round int) []string {
 		ordered[i] = store
 	}
 	return ordered
-}
-
-func build(ctx context.Context, root, dir string) (string, error) {
-	binary, err := filepath.Abs(filepath.Join(dir, "conclave"))
-	if err != nil {
-		return "", fmt.Errorf("build conclave: %w", err)
-	}
-	cmd := exec.CommandContext(ctx, "go", "build", "-o", binary, "./cmd/conclave")
-	cmd.Dir, cmd.Stderr = root, os.Stderr
-	if err := cmd.Run(); err != nil {
-		return "", fmt.Errorf("build conclave: %w", err)
-	}
-	return binary, nil
 }

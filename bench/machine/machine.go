@@ -1,4 +1,4 @@
-package main
+package machine
 
 import (
 	"bufio"
@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// facts are what figures depend on and do not tell themselves.
-type facts struct {
+// Facts are what figures depend on and do not tell themselves.
+type Facts struct {
 	CPU         string `json:"cpu"`
 	Cores       int    `json:"cores"`
 	Kernel      string `json:"kernel"`
@@ -23,8 +23,10 @@ type facts struct {
 	FsyncP99 time.Duration `json:"fsync_p99_ns"`
 }
 
-func machineFacts(dir string) (*facts, error) {
-	f := &facts{
+// Read reads the facts of this machine; dir is the folder of the replicas' disks, in which it times a
+// file for about a second.
+func Read(dir string) (*Facts, error) {
+	f := &Facts{
 		CPU: cpuModel(), Cores: runtime.NumCPU(), Go: runtime.Version(),
 		Kernel: firstLine("/proc/sys/kernel/osrelease"), LoadAverage: firstLine("/proc/loadavg"),
 	}
@@ -34,7 +36,7 @@ func machineFacts(dir string) (*facts, error) {
 }
 
 // String is one line for people.
-func (f *facts) String() string {
+func (f *Facts) String() string {
 	return fmt.Sprintf("%s, %d cores, Linux %s, %s; append of 256 B with fsync: p50 %v, p99 %v; load average before: %s",
 		f.CPU, f.Cores, f.Kernel, f.Go, f.FsyncP50.Round(time.Microsecond), f.FsyncP99.Round(time.Microsecond), f.LoadAverage)
 }
@@ -67,7 +69,7 @@ func firstLine(path string) string {
 
 // timeFsync tells a real disk from one in memory.
 func timeFsync(dir string) (p50, p99 time.Duration, err error) {
-	file, err := os.Create(filepath.Join(dir, fmt.Sprintf("loadbench-fsync-%d", os.Getpid())))
+	file, err := os.Create(filepath.Join(dir, fmt.Sprintf("bench-fsync-%d", os.Getpid())))
 	if err != nil {
 		return 0, 0, fmt.Errorf("time fsync: %w", err)
 	}

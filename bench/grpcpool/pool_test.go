@@ -1,4 +1,4 @@
-package main
+package grpcpool
 
 import (
 	"testing"
@@ -8,17 +8,17 @@ import (
 
 func TestCallersAreSpreadEvenly(t *testing.T) {
 	addrs := []string{"127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"}
-	to, err := dial(addrs, 2)
+	to, err := Dial(addrs, 2)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer to.close()
+	defer to.Close()
 	for _, callers := range []int{1, 2, 3, 12} {
 		const calls = 6
 		servers, conns := make(map[string]int), make(map[*grpc.ClientConn]int)
 		for caller := range callers {
 			for n := range calls {
-				conn := to.conn(callers, caller, n)
+				conn := to.Conn(callers, caller, n)
 				servers[conn.Target()]++
 				conns[conn]++
 			}

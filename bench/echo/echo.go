@@ -1,4 +1,4 @@
-package main
+package echo
 
 import (
 	"bufio"
@@ -15,23 +15,25 @@ import (
 	darktowerv1 "github.com/conclave-rtc/conclave/proto/darktower/v1"
 )
 
-// echoArgument makes this program an echo server. It is not for people.
-const echoArgument = "echo-server"
+// Argument makes a program an echo server. It is not for people.
+const Argument = "echo-server"
 
-// echo answers a load report at once: what gRPC itself costs, which no cluster can beat. It is a
-// process of its own, as a replica is.
-type echo struct {
-	addr    string
+// Server is an echo server that runs. Its methods are for one goroutine.
+type Server struct {
+	// Addr is where it listens.
+	Addr string
+
 	process *exec.Cmd
 	stdin   io.Closer
 }
 
-func startEcho() (*echo, error) {
+// Start starts the server: this program, anew, which must call Serve when Argument is its first.
+func Start() (*Server, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, fmt.Errorf("start the echo server: %w", err)
 	}
-	e := &echo{process: exec.Command(self, echoArgument)}
+	e := &Server{process: exec.Command(self, Argument)}
 	e.process.Stderr = os.Stderr
 	out, err := e.process.StdoutPipe()
 	if err != nil {
@@ -45,27 +47,27 @@ func startEcho() (*echo, error) {
 	}
 	line, err := bufio.NewReader(out).ReadString('\n')
 	if err != nil {
-		e.stop()
+		e.Stop()
 		return nil, fmt.Errorf("ask the echo server for its address: %w", err)
 	}
-	e.addr = strings.TrimSpace(line)
+	e.Addr = strings.TrimSpace(line)
 	return e, nil
 }
 
-// stop ends the process: it lives while its input is open, and so never outlives this one.
-func (e *echo) stop() {
+// Stop ends the process: it lives while its input is open, and so never outlives this one.
+func (e *Server) Stop() {
 	_ = e.stdin.Close()  // then there is nothing to close
 	_ = e.process.Wait() // how it ended does not matter any more
 }
 
-// serveEcho serves until its input ends, and writes its address first.
-func serveEcho(in io.Reader, out io.Writer) error {
+// Serve serves until its input ends, and writes its address first.
+func Serve(in io.Reader, out io.Writer) error {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return fmt.Errorf("echo server: %w", err)
 	}
 	server := grpc.NewServer()
-	darktowerv1.RegisterMediaHandlerRegistryServiceServer(server, echoService{})
+	darktowerv1.RegisterMediaHandlerRegistryServiceServer(server, service{})
 	go func() {
 		_, _ = io.Copy(io.Discard, in) // its end is all that counts
 		server.Stop()
@@ -76,10 +78,10 @@ func serveEcho(in io.Reader, out io.Writer) error {
 	return server.Serve(l)
 }
 
-type echoService struct {
+type service struct {
 	darktowerv1.UnimplementedMediaHandlerRegistryServiceServer
 }
 
-func (echoService) SendLoadReport(context.Context, *darktowerv1.SendLoadReportRequest) (*darktowerv1.SendLoadReportResponse, error) {
+func (service) SendLoadReport(context.Context, *darktowerv1.SendLoadReportRequest) (*darktowerv1.SendLoadReportResponse, error) {
 	return &darktowerv1.SendLoadReportResponse{Acknowledged: true, Timestamp: 1}, nil
 }

@@ -1,0 +1,3 @@
+// Package grpcpool spreads callers over servers and connections, in the same way for every system
+// that is compared.
+package grpcpool
