@@ -69,10 +69,13 @@ type ranked struct {
 }
 
 func (r ranked) less(o ranked) bool {
-	return cmp.Or(
-		cmp.Compare(r.load, o.load),
-		cmp.Compare(o.lastReportMs, r.lastReportMs),
-		cmp.Compare(r.id, o.id)) < 0
+	if c := cmp.Compare(r.load, o.load); c != 0 {
+		return c < 0
+	}
+	if r.lastReportMs != o.lastReportMs {
+		return r.lastReportMs > o.lastReportMs
+	}
+	return r.id < o.id
 }
 
 // NewIndex returns an empty index.

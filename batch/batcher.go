@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"sync/atomic"
+	"time"
 )
 
 var (
@@ -25,6 +26,9 @@ type Batcher[In, Out any] struct {
 	held   *call[In, Out] // taken from the queue, too much for the batch before
 	slots  chan struct{}
 	done   <-chan struct{}
+	// Of the last batch: its weight, and how long its send took. Idle is a batch of one.
+	lastWeight atomic.Int64
+	lastTook   atomic.Int64 // nanoseconds
 }
 
 type call[In, Out any] struct {
@@ -45,6 +49,10 @@ type Limits struct {
 	Queue int
 	// InFlight is how many sends are under way at once.
 	InFlight int
+	// Linger is the longest that a batch waits for more calls. Only a batch that follows a larger
+	// one waits, half as long as that one took at most, and no longer once it is as large: callers
+	// that were answered together come back together. 0: never.
+	Linger time.Duration
 }
 
 // NewBatcher starts a batcher that runs until done is closed. Send is given the calls of one
@@ -151,22 +159,48 @@ func (b *Batcher[In, Out]) next() (call[In, Out], bool) {
 func (b *Batcher[In, Out]) collect(first call[In, Out]) []call[In, Out] {
 	batch := append(make([]call[In, Out], 0, min(1+len(b.queue), b.limits.Batch)), first)
 	weight := b.weigh(first.in)
-	defer func() { b.queued.Add(-int64(weight)) }()
+	defer func() {
+		b.queued.Add(-int64(weight))
+		b.lastWeight.Store(int64(weight))
+	}()
+	var patience <-chan time.Time // nil: not begun
 	for weight < b.limits.Batch {
+		var c call[In, Out]
 		select {
-		case c := <-b.queue:
-			more := b.weigh(c.in)
-			if weight+more > b.limits.Batch {
-				b.held = &c
+		case c = <-b.queue:
+		default:
+			if patience == nil {
+				patience = b.patience()
+			}
+			if patience == nil || int64(weight) >= b.lastWeight.Load() {
 				return batch
 			}
-			batch = append(batch, c)
-			weight += more
-		default:
+			select {
+			case c = <-b.queue:
+			case <-patience:
+				return batch
+			case <-b.done:
+				return batch
+			}
+		}
+		more := b.weigh(c.in)
+		if weight+more > b.limits.Batch {
+			b.held = &c
 			return batch
 		}
+		batch = append(batch, c)
+		weight += more
 	}
 	return batch
+}
+
+// patience ends when a batch must not wait for more calls any longer; nil if it must not wait at all.
+func (b *Batcher[In, Out]) patience() <-chan time.Time {
+	wait := min(b.limits.Linger, time.Duration(b.lastTook.Load())/2)
+	if wait <= 0 || b.lastWeight.Load() <= 1 {
+		return nil
+	}
+	return time.After(wait)
 }
 
 func (b *Batcher[In, Out]) deliver(batch []call[In, Out]) {
@@ -174,7 +208,9 @@ func (b *Batcher[In, Out]) deliver(batch []call[In, Out]) {
 	for i, c := range batch {
 		ins[i] = c.in
 	}
+	began := time.Now()
 	outs, err := b.send(ins)
+	b.lastTook.Store(int64(time.Since(began)))
 	for i, c := range batch {
 		a := answer[Out]{err: err}
 		if err == nil {

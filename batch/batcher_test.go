@@ -239,3 +239,45 @@ func TestManyCallersEachGetTheirOwnAnswer(t *testing.T) {
 	}
 	all.Wait()
 }
+
+// Callers that were answered together come back together: a batch that follows a large one waits
+// for them, and one that follows a small one does not.
+func TestLinger(t *testing.T) {
+	limits := Limits{Batch: 10, Queue: 100, InFlight: 1, Linger: 300 * time.Millisecond}
+	synctest.Test(t, func(t *testing.T) {
+		s := newLine(limits)
+		defer close(s.done)
+		alone := s.call(t.Context(), 1) // is sent at once, and so is what follows it
+		synctest.Wait()
+		together := []*pending{s.call(t.Context(), 2), s.call(t.Context(), 3), s.call(t.Context(), 4)}
+		<-alone.answered
+		for _, p := range together {
+			<-p.answered
+		}
+		first := s.call(t.Context(), 5)
+		time.Sleep(100 * time.Millisecond)
+		second := s.call(t.Context(), 6)
+		time.Sleep(100 * time.Millisecond)
+		third := s.call(t.Context(), 7) // as many as before: no longer
+		<-third.answered
+		if first.took != 1200*time.Millisecond || second.took != 1100*time.Millisecond || third.took != time.Second {
+			t.Errorf("answers took %v, %v and %v: the batch must be sent once it is as large as the one before", first.took, second.took, third.took)
+		}
+		if last := s.call(t.Context(), 8); true {
+			<-last.answered
+			if last.took != 1300*time.Millisecond {
+				t.Errorf("the answer took %v, want the linger of 300ms and a second", last.took)
+			}
+		}
+		if idle := s.call(t.Context(), 9); true {
+			<-idle.answered
+			if idle.took != time.Second {
+				t.Errorf("after a batch of one the answer took %v, want a second: no wait when idle", idle.took)
+			}
+		}
+		want := [][]int{{1}, {2, 3, 4}, {5, 6, 7}, {8}, {9}}
+		if got := s.sent(); !slices.EqualFunc(got, want, func(a, b []int) bool { slices.Sort(a); return slices.Equal(a, b) }) {
+			t.Errorf("sent %v, want %v", got, want)
+		}
+	})
+}

@@ -151,6 +151,18 @@ func TestRulesOfTheLog(t *testing.T) {
 	r.want("ends are fenced")
 
 	r = newRig(t)
+	again := end(one + 5)
+	again.GetEnd().RequestId = 7
+	r.append(assignment(one+5, 0))
+	r.append(again)
+	r.append(assignment(one+6, 0))
+	r.append(again)
+	r.want()
+	again.GetEnd().RequestId = 8
+	r.log.end(r.index, again.GetEnd(), r.bad)
+	r.want("ends are fenced")
+
+	r = newRig(t)
 	r.append(assignment(one+5, 0))
 	move := assignment(one+6, one+5).GetAssign()
 	move.ReplaceReason, move.ExpectMcIncarnation = "controller_unhealthy", 1

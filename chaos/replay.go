@@ -18,6 +18,7 @@ type replay struct {
 	// created are the assignments by token, and ended says which of them were ended, how often.
 	created map[uint64]*creation
 	ended   map[uint64]int
+	endedBy map[uint64]uint64 // the calls that ended them
 	// versions is how the live assignment of each meeting changed.
 	versions map[fsm.MeetingKey][]version
 	last     map[fsm.MeetingKey]uint64 // the greatest token
@@ -63,7 +64,7 @@ type mark struct {
 
 func newReplay() *replay {
 	return &replay{
-		machine: fsm.NewMachine(nil), created: make(map[uint64]*creation), ended: make(map[uint64]int),
+		machine: fsm.NewMachine(nil), created: make(map[uint64]*creation), ended: make(map[uint64]int), endedBy: make(map[uint64]uint64),
 		versions: make(map[fsm.MeetingKey][]version), last: make(map[fsm.MeetingKey]uint64),
 		nodes: make(map[string]*fsm.Node), reports: make(map[reportKey]*effect),
 		wanted: make(map[uint64]bool), hashes: make(map[uint64]string),
@@ -74,6 +75,7 @@ func newReplay() *replay {
 func (r *replay) forget() {
 	clear(r.created)
 	clear(r.ended)
+	clear(r.endedBy)
 	clear(r.versions)
 	clear(r.reports)
 	clear(r.wanted)
@@ -237,6 +239,8 @@ func (r *replay) end(index uint64, cmd *commandv1.End, bad func(rule, format str
 	switch {
 	case live == nil && cmd.FencingToken == r.last[key]:
 		return // ended again
+	case cmd.RequestId != 0 && r.endedBy[cmd.FencingToken] == cmd.RequestId:
+		return // the same call again, whatever has become of the meeting
 	case live == nil || (cmd.FencingToken != 0 && cmd.FencingToken != live.Token):
 		bad("ends are fenced", "entry %d ends %v with token %d, while %v is live", index, key, cmd.FencingToken, live)
 		if live == nil {
@@ -244,6 +248,7 @@ func (r *replay) end(index uint64, cmd *commandv1.End, bad func(rule, format str
 		}
 	}
 	r.ended[live.Token]++
+	r.endedBy[live.Token] = cmd.RequestId
 	r.versions[key] = append(r.versions[key], version{index, nil})
 }
 

@@ -36,24 +36,26 @@ const slabSize = 128
 
 // The tags of an entry, a command, a report and its usage, each a byte: field number and type.
 const (
-	tagStamp   = 1<<3 | 0
-	tagCommand = 2<<3 | 2
-	tagReport  = 4<<3 | 2
+	wireVarint, wireFixed64, wireBytes, wireFixed32 = 0, 1, 2, 5
 
-	tagKind      = 1<<3 | 0
-	tagID        = 2<<3 | 2
-	tagHealth    = 3<<3 | 0
-	tagUsage     = 4<<3 | 2
-	tagCPU       = 5<<3 | 5
-	tagMemory    = 6<<3 | 5
-	tagBandwidth = 7<<3 | 5
-	tagSession   = 8<<3 | 1
-	tagSequence  = 9<<3 | 0
+	tagStamp   = 1<<3 | wireVarint
+	tagCommand = 2<<3 | wireBytes
+	tagReport  = 4<<3 | wireBytes
 
-	tagUsed            = 1<<3 | 0
-	tagCapacity        = 2<<3 | 0
-	tagParticipants    = 3<<3 | 0
-	tagMaxParticipants = 4<<3 | 0
+	tagKind      = 1<<3 | wireVarint
+	tagID        = 2<<3 | wireBytes
+	tagHealth    = 3<<3 | wireVarint
+	tagUsage     = 4<<3 | wireBytes
+	tagCPU       = 5<<3 | wireFixed32
+	tagMemory    = 6<<3 | wireFixed32
+	tagBandwidth = 7<<3 | wireFixed32
+	tagSession   = 8<<3 | wireFixed64
+	tagSequence  = 9<<3 | wireVarint
+
+	tagUsed            = 1<<3 | wireVarint
+	tagCapacity        = 2<<3 | wireVarint
+	tagParticipants    = 3<<3 | wireVarint
+	tagMaxParticipants = 4<<3 | wireVarint
 )
 
 // decodeQuickly decodes an entry if EncodeEntry may have written it; nil if not, or if any

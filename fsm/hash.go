@@ -47,7 +47,7 @@ func (e encoder) sum() sum {
 
 func (n *Node) digest() sum {
 	e := encoder(make([]byte, 0, 448))
-	if n.Reported[0].ID == 0 {
+	if n.Reported == [maxSessions]ReportSession{} {
 		e = e.str("n") // as a version that knows no sessions writes it
 	} else {
 		e = e.str("s")

@@ -37,8 +37,8 @@ func encodeNode(n *Node) *commandv1.Node {
 		HeardIndex:           n.HeardIndex,
 		LastReportUnixMs:     n.LastReportMs,
 	}
-	for _, r := range n.Reported {
-		if r.ID != 0 {
+	if n.Reported != [maxSessions]ReportSession{} {
+		for _, r := range n.Reported {
 			rec.Reported = append(rec.Reported, &commandv1.ReportSession{Id: r.ID, Sequence: r.Sequence})
 		}
 	}

@@ -61,6 +61,10 @@ func fill(v reflect.Value, count *int) {
 		v.Set(reflect.MakeSlice(v.Type(), 2, 2))
 		fill(v.Index(0), count)
 		fill(v.Index(1), count)
+	case reflect.Array:
+		for i := range v.Len() {
+			fill(v.Index(i), count)
+		}
 	default:
 		setNumber(v, *count)
 	}
@@ -96,6 +100,10 @@ func eachChange(v reflect.Value, name string, visit func(field string)) {
 			if f := v.Type().Field(i); f.IsExported() {
 				eachChange(v.Field(i), name+"."+f.Name, visit)
 			}
+		}
+	case reflect.Array:
+		for i := range v.Len() {
+			eachChange(v.Index(i), fmt.Sprintf("%s[%d]", name, i), visit)
 		}
 	case reflect.Slice:
 		for i := range v.Len() {

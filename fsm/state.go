@@ -111,7 +111,7 @@ func (s *State) Node(kind Kind, id string) *Node {
 // Nodes calls yield for every node of a kind in the order of ids, beginning after the id given.
 func (s *State) Nodes(kind Kind, after string, yield func(*Node) bool) {
 	s.nodes(kind).Ascend(after, func(id string, n *Node) bool {
-		return id == after || yield(n)
+		return (id == after && after != "") || yield(n)
 	})
 }
 

@@ -172,6 +172,11 @@ func (s *reportStream) serve() error {
 // take waits for reports and returns a group of them; none when the client has said all.
 func (s *reportStream) take() ([]streamedReport, error) {
 	for {
+		select {
+		case <-s.stopping: // however much waits: it is not acknowledged
+			return nil, errStopping()
+		default:
+		}
 		group, err := s.next()
 		switch {
 		case len(group) > 0:

@@ -39,7 +39,7 @@ const (
 // laneLimits count commands: one entry of a lane at a time. Whatever comes meanwhile shares the
 // next, and what an entry costs, on every replica, is mostly the same for one command and for
 // hundreds. The queue is less than a second's work.
-var laneLimits = batch.Limits{Batch: 2048, Queue: 16384, InFlight: 1}
+var laneLimits = batch.Limits{Batch: 2048, Queue: 16384, InFlight: 1, Linger: 2 * time.Millisecond}
 
 // enqueueTimeout bounds the wait for raft to take an entry.
 const enqueueTimeout = 5 * time.Second

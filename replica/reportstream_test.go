@@ -269,22 +269,53 @@ func TestAnOlderReportNeverFollowsANewerOne(t *testing.T) {
 	}
 }
 
-// A replica that stops ends its streams, and its clients know that others go on.
+// A replica that stops ends its streams, idle ones and busy ones, and their clients know that
+// others go on.
 func TestStoppingEndsStreams(t *testing.T) {
 	t.Parallel()
 	c := startCluster(t, 3)
 	id := c.streamFleet(t, "stopping", 1)[0]
 	at := c.follower(t)
-	stream := at.reports(t, 0)
-	stream.send(t, streamed(1, id, 1))
-	stream.until(t, 1)
-	ended := make(chan error, 1)
-	go func() {
-		_, err := stream.Recv()
-		ended <- err
+	ended := make(chan error, 2)
+	follow := func(stream *reports) {
+		for {
+			if _, err := stream.Recv(); err != nil {
+				ended <- err
+				return
+			}
+		}
+	}
+	idle, busy := at.reports(t, 0), at.reports(t, 0)
+	idle.send(t, streamed(1, id, 1))
+	idle.until(t, 1)
+	busy.send(t, streamed(1, id, 1))
+	busy.until(t, 1)
+	go follow(idle)
+	go follow(busy)
+	sent := make(chan struct{}, 100)
+	go func() { // more than can be committed
+		for n := uint64(2); ; {
+			many := make([]*conclavev1.LoadReport, 1000)
+			for i := range many {
+				many[i] = streamed(n, id, 1)
+				n++
+			}
+			if busy.Send(&conclavev1.ReportLoadRequest{Reports: many}) != nil {
+				return
+			}
+			select {
+			case sent <- struct{}{}:
+			default:
+			}
+		}
 	}()
+	for range 10 {
+		<-sent
+	}
 	at.stop(t)
-	if bad := noLeader.check(<-ended); bad != nil {
-		t.Error(bad)
+	for range 2 {
+		if bad := noLeader.check(<-ended); bad != nil {
+			t.Error(bad)
+		}
 	}
 }
