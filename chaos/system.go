@@ -121,6 +121,10 @@ func (s *System) dial(side string, r *localcluster.Replica) (*grpc.ClientConn, s
 }
 
 func (s *System) makeFleet() error {
+	addrs, err := localcluster.FreePorts(len(regions) * controllersPerRegion)
+	if err != nil {
+		return err
+	}
 	for _, region := range regions {
 		for i := range handlersPerRegion {
 			s.handlers = append(s.handlers, &handler{
@@ -130,7 +134,7 @@ func (s *System) makeFleet() error {
 		for i := range controllersPerRegion {
 			id := fmt.Sprintf("mc-%s-%d", region, i+1)
 			m, err := sim.NewMeetingController(s.fleet, sim.MeetingControllerConfig{
-				ID: id, Region: region, Zone: zones[i%len(zones)], MaxMeetings: 10_000, JournalLimit: 1 << 20,
+				ID: id, Region: region, Zone: zones[i%len(zones)], Listen: addrs[len(s.controllers)], MaxMeetings: 10_000, JournalLimit: 1 << 20,
 				FastInterval: fastHeartbeat, ComprehensiveInterval: fullHeartbeat, StaleAfter: staleAfter,
 				Legacy: i == 0, Advertise: s.advertise(id),
 			})
@@ -205,15 +209,6 @@ func (s *System) life(id string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.lives[id]
-}
-
-func (s *System) replica(id string) *localcluster.Replica {
-	for _, r := range s.cluster.Replicas() {
-		if r.ID == id {
-			return r
-		}
-	}
-	return nil
 }
 
 // leader waits for the leader.

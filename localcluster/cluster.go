@@ -43,7 +43,7 @@ func New(c Config) (*Cluster, error) {
 	if c.Replicas == 0 {
 		c.Replicas = 3
 	}
-	ports, err := freePorts(3 * c.Replicas)
+	ports, err := FreePorts(3 * c.Replicas)
 	if err != nil {
 		return nil, err
 	}
@@ -105,9 +105,9 @@ func (r *Replica) joinNetwork(n *netfault.Network) (raftAdvertise, grpcAdvertise
 	return raftAdvertise, grpcAdvertise, err
 }
 
-// freePorts finds addresses on the loopback. They are below the range from which the kernel
-// gives ports to outgoing connections, so that none is taken while its replica is down.
-func freePorts(n int) ([]string, error) {
+// FreePorts finds addresses on the loopback. They are below the range from which the kernel
+// gives ports to outgoing connections, so that none is taken while its server is down.
+func FreePorts(n int) ([]string, error) {
 	var found []string
 	for range 1000 {
 		addr := fmt.Sprintf("127.0.0.1:%d", 10000+rand.IntN(22000))

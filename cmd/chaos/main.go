@@ -109,7 +109,7 @@ func parse(args []string) (c chaos.Config, mutants []chaos.Mutant, err error) {
 	f.DurationVar(&c.For, "for", 5*time.Minute, "how long to go on")
 	f.DurationVar(&c.Round, "round", 30*time.Second, "how long faults are inflicted between two checks")
 	f.Uint64Var(&c.Seed, "seed", 0, "draws the faults and the calls (default: a random one)")
-	f.Float64Var(&c.Rate, "rate", 500, "calls a second")
+	f.Float64Var(&c.Rate, "rate", 700, "calls a second")
 	f.StringVar(&faults, "faults", "", "names of faults, with commas (default: all)")
 	f.StringVar(&names, "mutants", "", "instead, build the program with each of these known bugs, and see it caught: names with commas, or all")
 	if err := f.Parse(args); err != nil {
