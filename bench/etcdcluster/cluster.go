@@ -2,14 +2,13 @@ package etcdcluster
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"math/rand/v2"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/conclave-rtc/conclave/localcluster"
 )
 
 // members is how many a cluster has.
@@ -43,7 +42,7 @@ func New(c Config) (*Cluster, error) {
 	if c.Dir, err = filepath.Abs(c.Dir); err != nil {
 		return nil, fmt.Errorf("find the cluster's folder: %w", err)
 	}
-	ports, err := freePorts(2 * members)
+	ports, err := localcluster.FreePorts(2 * members)
 	if err != nil {
 		return nil, err
 	}
@@ -95,24 +94,6 @@ func (c *Cluster) setArgs(config Config) error {
 		m.args = append(append([]string{}, config.Args...), all[i].args()...)
 	}
 	return nil
-}
-
-// freePorts finds addresses on the loopback. They are below the range from which the kernel
-// gives ports to outgoing connections, so that none is taken while its member is down.
-func freePorts(n int) ([]string, error) {
-	var found []string
-	for range 1000 {
-		addr := fmt.Sprintf("127.0.0.1:%d", 10000+rand.IntN(22000))
-		l, err := net.Listen("tcp", addr)
-		if err != nil {
-			continue
-		}
-		defer l.Close() // not before all are found: none is found twice
-		if found = append(found, addr); len(found) == n {
-			return found, nil
-		}
-	}
-	return nil, errors.New("no free ports on 127.0.0.1")
 }
 
 // Start starts every member that does not run. It does not wait for them.
