@@ -259,7 +259,9 @@ func TestLinger(t *testing.T) {
 		second := s.call(t.Context(), 6)
 		time.Sleep(100 * time.Millisecond)
 		third := s.call(t.Context(), 7) // as many as before: no longer
-		<-third.answered
+		for _, p := range []*pending{first, second, third} {
+			<-p.answered
+		}
 		if first.took != 1200*time.Millisecond || second.took != 1100*time.Millisecond || third.took != time.Second {
 			t.Errorf("answers took %v, %v and %v: the batch must be sent once it is as large as the one before", first.took, second.took, third.took)
 		}
