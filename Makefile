@@ -21,13 +21,13 @@ BENCH_ARGS  ?=
 
 # Each is a package and a target in it.
 FUZZ_TARGETS = \
-	raftnode:FuzzDamagedStore batch:FuzzBatcher \
+	raftnode:FuzzDamagedStore raftnode:FuzzReadHello batch:FuzzBatcher \
 	assign:FuzzIndex assign:FuzzReconcile assign:FuzzTokenFile \
 	grpcsvc:FuzzSubmitted grpcsvc:FuzzPageToken grpcsvc:FuzzEndpoint grpcsvc:FuzzValidate \
 	cmd/conclave:FuzzFlags \
 	fsm:FuzzApply fsm:FuzzDecodeEntry fsm:FuzzReadSnapshot
 
-.PHONY: help build demo test lint proto chaos chaos-mutants bench bench-compare bench-failover bench-state failover fuzz clean
+.PHONY: help build demo test lint proto chaos chaos-mutants bench bench-compare bench-fleet bench-scale bench-failover bench-state failover fuzz clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -66,6 +66,12 @@ bench: ## measure joins and load reports through the real binary, on both log st
 
 bench-compare: ## measure joins, reports and reads next to etcd, PostgreSQL and a bare gRPC echo, in one run
 	cd bench && $(GO) run ./cmd/comparebench $(BENCH_ARGS)
+
+bench-fleet: ## 100 000 media handlers that report and 300 joins a second, for 2 minutes
+	cd bench && $(GO) run ./cmd/comparebench -scenario fleet $(BENCH_ARGS)
+
+bench-scale: ## 1 000 000 live meetings: heap, joins, restart
+	cd bench && $(GO) run ./cmd/comparebench -scenario scale -reports stream $(BENCH_ARGS)
 
 bench-failover: ## measure how long a lost leader stops writes, next to etcd
 	cd bench && $(GO) run ./cmd/failoverbench $(BENCH_ARGS)
