@@ -40,6 +40,9 @@ type controllerConn struct {
 	*grpc.ClientConn
 }
 
+// answerWindow is HTTP/2's own.
+const answerWindow = 64 << 10
+
 // NewControllers returns a pool without connections. The timeout bounds one call.
 func NewControllers(token *TokenFile, timeout time.Duration, metrics *Metrics) *Controllers {
 	return &Controllers{token: token, timeout: timeout, metrics: metrics, conns: make(map[string]controllerConn)}
@@ -99,6 +102,10 @@ func (c *Controllers) conn(id, endpoint string) (*grpc.ClientConn, error) {
 		grpc.WithTransportCredentials(creds),
 		grpc.WithNoProxy(),
 		grpc.WithDisableServiceConfig(),
+		// Fixed windows, without the ping for every answer by which gRPC sizes them else: answers
+		// are small, and to most controllers there is one call at a time.
+		grpc.WithStaticStreamWindowSize(answerWindow),
+		grpc.WithStaticConnWindowSize(answerWindow),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 5 * time.Second}),
 		// A controller that comes back must not be refused for long by our own waiting.
 		grpc.WithConnectParams(grpc.ConnectParams{

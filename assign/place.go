@@ -222,7 +222,7 @@ func (d *desk) commit(on decision, mc *fsm.Node, handlers []fsm.MediaHandlerRef,
 		return Placement{}, err
 	case r.Outcome == fsm.Applied:
 		d.decided(token)
-		d.log.Info("meeting assigned", "meeting", on.key.MeetingID, "region", on.key.Region,
+		d.log.Debug("meeting assigned", "meeting", on.key.MeetingID, "region", on.key.Region,
 			"mc", mc.ID, "mhs", len(handlers), "token", token, "index", r.Index)
 		if on.live != nil {
 			d.releaseEnded(replaced(on))

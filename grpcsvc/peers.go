@@ -114,6 +114,8 @@ func (p *peers) conn(address string) (*grpc.ClientConn, error) {
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithNoProxy(),
 		grpc.WithDisableServiceConfig(),
+		grpc.WithStaticStreamWindowSize(callWindow),
+		grpc.WithStaticConnWindowSize(16*connWindow),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(16*maxMessage)),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 2 * time.Second}),
 		// A replica that restarts is there again in a second.

@@ -68,6 +68,13 @@ const (
 	// maxStreams is how many calls one connection may have under way.
 	maxStreams = 4096
 	maxHeaders = 16 << 10
+	// Fixed windows: gRPC sizes them else by a ping for every message that comes in, which costs
+	// as much as a small call. A stream has room for the largest message.
+	callWindow = maxMessage
+	connWindow = 4 * maxMessage
+	// streamWorkers answer calls one after the other, so that not every call grows a stack of its
+	// own. When all are busy, a call gets a goroutine of its own.
+	streamWorkers = 64
 )
 
 // New makes a Server, without a listener yet.
@@ -90,7 +97,10 @@ func New(c Config, node *raftnode.Node, assigner *assign.Assigner, index *assign
 	s.submits = batch.NewGroupBatcher(submitLimits, s.done, s.submitToLeader)
 	s.grpc = grpc.NewServer(
 		grpc.MaxRecvMsgSize(maxMessage),
+		grpc.StaticStreamWindowSize(callWindow),
+		grpc.StaticConnWindowSize(connWindow),
 		grpc.MaxConcurrentStreams(maxStreams),
+		grpc.NumStreamWorkers(streamWorkers),
 		grpc.MaxHeaderListSize(maxHeaders),
 		grpc.ConnectionTimeout(10*time.Second),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),

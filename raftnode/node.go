@@ -117,7 +117,7 @@ func (n *Node) start() error {
 	self := n.dir.self()
 	address := serverAddress(self.serverID(), n.config.RaftAdvertise)
 	stream := newStreamLayer(listener, address, n.introduce, n.receive, n.log.Named("transport"))
-	n.transport = newTransport(stream, n.stores.log, n.leadsServer, n.log)
+	n.transport = newTransport(stream, n.stores.log, n.leadsServer, n.committedIn, n.log)
 	if err := n.begin(self); err != nil {
 		return errors.Join(err, n.transport.Close())
 	}
@@ -198,6 +198,19 @@ func (n *Node) leadsIn(term uint64) bool {
 // leadsServer says whether this replica leads another one in a term.
 func (n *Node) leadsServer(id raft.ServerID, term uint64) bool {
 	return n.leadsIn(term) && slices.ContainsFunc(n.servers(), isServer(id))
+}
+
+// committedIn is the commit index when this replica leads in a term, else 0. The index is looked at
+// first: one that leads afterwards led then, and what it has committed is of its own log.
+func (n *Node) committedIn(term uint64) uint64 {
+	r := n.running()
+	if r == nil {
+		return 0
+	}
+	if index := r.CommitIndex(); n.leadsIn(term) {
+		return index
+	}
+	return 0
 }
 
 // Machine is the replicated state machine, for reading.

@@ -22,7 +22,7 @@ func newTestTransport(t *testing.T, log *durableLog) *transport {
 		log = &durableLog{LogStore: raft.NewInmemStore()}
 	}
 	stream := newTestStream(l, func(hello) answer { return answer{Standing: standingWelcome} })
-	tr := newTransport(stream, log, func(raft.ServerID, uint64) bool { return true }, hclog.NewNullLogger())
+	tr := newTransport(stream, log, func(raft.ServerID, uint64) bool { return true }, func(uint64) uint64 { return 0 }, hclog.NewNullLogger())
 	t.Cleanup(func() { tr.Close() })
 	return tr
 }
@@ -123,6 +123,55 @@ func TestTransportKnowsWhatAPeerHasStored(t *testing.T) {
 	}
 	if leader.hasStored("f", 4, 9) || leader.hasStored("g", 3, 9) {
 		t.Error("what is stored counts for one peer in one term")
+	}
+}
+
+// A heartbeat proves nothing of the peer's log, so the commit index in it must be of entries that the
+// peer has stored in this very term: it would take others, of an older leader, for committed.
+func TestHeartbeatsTellTheCommitIndexOfWhatThePeerHasStored(t *testing.T) {
+	leader, follower := newTestTransport(t, nil), newTestTransport(t, nil)
+	var committed uint64
+	leader.committed = func(term uint64) uint64 {
+		if term != 3 {
+			return 0 // it does not lead in any other
+		}
+		return committed
+	}
+	told := make(chan uint64, 1)
+	go func() {
+		for rpc := range follower.Consumer() {
+			told <- rpc.Command.(*raft.AppendEntriesRequest).LeaderCommitIndex
+			rpc.Respond(&raft.AppendEntriesResponse{Term: 3, Success: true}, nil)
+		}
+	}()
+	send := func(id raft.ServerID, req *raft.AppendEntriesRequest) uint64 {
+		t.Helper()
+		if err := leader.AppendEntries(id, follower.LocalAddr(), req, new(raft.AppendEntriesResponse)); err != nil {
+			t.Fatal(err)
+		}
+		return <-told
+	}
+	heartbeat := &raft.AppendEntriesRequest{Term: 3}
+	expect := func(id raft.ServerID, want uint64, why string) {
+		t.Helper()
+		if got := send(id, heartbeat); got != want {
+			t.Errorf("told %d, want %d: %s", got, want, why)
+		}
+	}
+	committed = 9
+	expect("f", 0, "nothing is known of its log")
+	send("f", &raft.AppendEntriesRequest{Term: 2, PrevLogEntry: 9, LeaderCommitIndex: 1})
+	expect("f", 0, "what it stored in another term may be another entry")
+	send("f", &raft.AppendEntriesRequest{Term: 3, PrevLogEntry: 7, LeaderCommitIndex: 1})
+	expect("f", 7, "it has no more")
+	send("f", &raft.AppendEntriesRequest{Term: 3, PrevLogEntry: 7, LeaderCommitIndex: 1, Entries: []*raft.Log{{Index: 8}, {Index: 9}, {Index: 10}}})
+	expect("f", 9, "no more is committed")
+	expect("g", 0, "another peer has it")
+	if heartbeat.LeaderCommitIndex != 0 {
+		t.Error("raft's own heartbeat was changed: it is sent again, and then told from replication by this index")
+	}
+	if got := send("f", &raft.AppendEntriesRequest{Term: 4}); got != 0 {
+		t.Errorf("told %d in a term in which it does not lead", got)
 	}
 }
 

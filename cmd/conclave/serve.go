@@ -101,6 +101,7 @@ func (o *serveOptions) serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	go paceCollector(ctx)
 	r, err := replica.Start(c, reg)
 	if bad := new(raftnode.ConfigError); errors.As(err, &bad) {
 		return usageErrorf("%v", err)
