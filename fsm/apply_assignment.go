@@ -159,7 +159,7 @@ func (a applier) end(cmd *commandv1.End) Result {
 
 // endLive moves a live assignment to the ended ones.
 func (a applier) endLive(live *Assignment, reason string, request uint64) *Assignment {
-	a.dropLive(live.MeetingKey)
+	a.dropLive(live)
 	ended := *live
 	// State time may still be 0 in a log without stamps; an end must not look live.
 	ended.EndedAtMs, ended.EndReason, ended.EndRequest = max(a.stampMs, 1), reason, request

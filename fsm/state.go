@@ -35,8 +35,28 @@ type State struct {
 	liveByMC     *btree.BTreeG[*Assignment]
 	ended        *btree.BTreeG[*Assignment] // by meeting and token
 	endedByTime  *btree.BTreeG[*Assignment]
+	lookup       *lookup // nil in a copy
 	census       census
 	recordsTotal sum // sum of every record's sum: the state hash
+}
+
+// lookup finds by key what the trees hold, without their comparisons of strings that all begin
+// alike. It is derived from them, and neither hashed nor kept in snapshots; a copy has none and looks
+// in the trees.
+type lookup struct {
+	mhs, mcs map[string]*Node
+	live     map[MeetingKey]*Assignment
+}
+
+func newLookup() *lookup {
+	return &lookup{make(map[string]*Node), make(map[string]*Node), make(map[MeetingKey]*Assignment)}
+}
+
+func (l *lookup) nodes(kind Kind) map[string]*Node {
+	if kind == MediaHandler {
+		return l.mhs
+	}
+	return l.mcs
 }
 
 // liveItem carries its key by value, so that a look-up needs no Assignment to compare with.
@@ -60,17 +80,18 @@ func NewState() *State {
 		liveByMC:    assignments(byController),
 		ended:       assignments(byToken),
 		endedByTime: assignments(byEnd),
+		lookup:      newLookup(),
 		census:      newCensus(),
 	}
 }
 
-// copy returns a copy for reading, in constant time. The census stays behind.
+// copy returns a copy for reading, in constant time. Lookup and census stay behind.
 func (s *State) copy() *State {
 	c := *s
 	c.members, c.mhs, c.mcs = s.members.Copy(), s.mhs.Copy(), s.mcs.Copy()
 	c.live, c.liveByMC = s.live.Copy(), s.liveByMC.Copy()
 	c.ended, c.endedByTime = s.ended.Copy(), s.endedByTime.Copy()
-	c.census = census{}
+	c.lookup, c.census = nil, census{}
 	return &c
 }
 
@@ -104,6 +125,9 @@ func (s *State) Member(id string) *Member {
 
 // Node returns a registered node, nil when there is none.
 func (s *State) Node(kind Kind, id string) *Node {
+	if s.lookup != nil {
+		return s.lookup.nodes(kind)[id]
+	}
 	n, _ := s.nodes(kind).Get(id)
 	return n
 }
@@ -124,6 +148,9 @@ func (s *State) nodes(kind Kind) *btree.Map[string, *Node] {
 
 // LiveAssignment returns the live assignment of a meeting, nil when there is none.
 func (s *State) LiveAssignment(key MeetingKey) *Assignment {
+	if s.lookup != nil {
+		return s.lookup.live[key]
+	}
 	item, _ := s.live.Get(liveItem{key: key})
 	return item.a
 }
@@ -213,6 +240,7 @@ func (s *State) setNode(n *Node) {
 		s.recordsTotal = s.recordsTotal.sub(old.sum)
 	}
 	s.recordsTotal = s.recordsTotal.add(n.sum)
+	s.lookup.nodes(n.Kind)[n.ID] = n
 	s.census.replace(old, n)
 }
 
@@ -226,22 +254,27 @@ func (s *State) setMember(m *Member) {
 
 // setLive puts a live assignment in place of the one with its key.
 func (s *State) setLive(a *Assignment) {
-	s.dropLive(a.MeetingKey)
 	a.sum = a.digest()
-	s.live.Set(liveItem{a.MeetingKey, a})
+	if old, replaced := s.live.Set(liveItem{a.MeetingKey, a}); replaced {
+		s.liveByMC.Delete(old.a)
+		s.uncountLive(old.a)
+	}
 	s.liveByMC.Set(a)
+	s.lookup.live[a.MeetingKey] = a
 	s.census.live(a, +1)
 	s.recordsTotal = s.recordsTotal.add(a.sum)
 }
 
-func (s *State) dropLive(key MeetingKey) {
-	item, ok := s.live.Delete(liveItem{key: key})
-	if !ok {
-		return
-	}
-	s.liveByMC.Delete(item.a)
-	s.census.live(item.a, -1)
-	s.recordsTotal = s.recordsTotal.sub(item.a.sum)
+func (s *State) dropLive(a *Assignment) {
+	s.live.Delete(liveItem{key: a.MeetingKey})
+	s.liveByMC.Delete(a)
+	delete(s.lookup.live, a.MeetingKey)
+	s.uncountLive(a)
+}
+
+func (s *State) uncountLive(a *Assignment) {
+	s.census.live(a, -1)
+	s.recordsTotal = s.recordsTotal.sub(a.sum)
 }
 
 func (s *State) addEnded(a *Assignment) {

@@ -75,8 +75,15 @@ type controllers struct {
 	served sync.WaitGroup
 }
 
+// window is HTTP/2's own.
+const window = 64 << 10
+
 func serveControllers(size Size) (*controllers, error) {
-	s := &controllers{byAddr: make(map[string]*controller), server: grpc.NewServer()}
+	s := &controllers{byAddr: make(map[string]*controller), server: grpc.NewServer(
+		// As the controllers that exist, which are not written in Go: they do not ping for every
+		// message that comes in to size their windows.
+		grpc.StaticStreamWindowSize(window), grpc.StaticConnWindowSize(window),
+	)}
 	darktowerv1.RegisterMeetingControllerServiceServer(s.server, s)
 	var listeners []net.Listener
 	for i := range size.Controllers {
