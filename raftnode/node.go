@@ -99,7 +99,14 @@ func (d *dataDir) openStores(c *Config) (*stores, error) {
 	if err != nil {
 		return nil, err
 	}
-	return openStores(c.DataDir, c.LogStore, c.Logger, c.Fatal)
+	s, err := openStores(c.DataDir, c.LogStore, c.Logger, c.Fatal)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.dropOutdatedLog(c.Logger); err != nil {
+		return nil, errors.Join(fmt.Errorf("the data folder %s: %w", c.DataDir, err), s.close())
+	}
+	return s, nil
 }
 
 // start answers the other replicas, and runs Raft if it is known with whom.

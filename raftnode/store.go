@@ -61,6 +61,7 @@ func (s *stores) close() error {
 
 // openStores opens the stable store and snapshots, and the log store of the kind asked for.
 func openStores(dir string, kind LogStoreKind, log hclog.Logger, fatal func(error)) (*stores, error) {
+	end := func(err error) { fatal(fmt.Errorf("the data folder %s: %w", dir, err)) }
 	snapshots, err := raft.NewFileSnapshotStoreWithLogger(dir, 2, log.Named("snapshot"))
 	if err != nil {
 		return nil, fmt.Errorf("open snapshots: %w", err)
@@ -77,7 +78,7 @@ func openStores(dir string, kind LogStoreKind, log hclog.Logger, fatal func(erro
 	if err != nil {
 		return nil, fmt.Errorf("open raft.db: %w", err)
 	}
-	s := &stores{stable: durableStable{bolt, fatal}, snapshots: snapshots, closers: []io.Closer{bolt}}
+	s := &stores{stable: durableStable{bolt, end}, snapshots: snapshots, closers: []io.Closer{bolt}}
 	var store raft.LogStore = bolt
 	if kind == LogStoreWAL {
 		wal, err := openWAL(filepath.Join(dir, walFolder), log)
@@ -87,8 +88,39 @@ func openStores(dir string, kind LogStoreKind, log hclog.Logger, fatal func(erro
 		store = wal
 		s.closers = append(s.closers, wal)
 	}
-	s.log = &durableLog{LogStore: &checkedLog{store}, fatal: fatal}
+	s.log = &durableLog{LogStore: &checkedLog{store}, fatal: end}
 	return s, nil
+}
+
+// dropOutdatedLog empties a log that ends before the newest snapshot does. A replica leaves one
+// behind that dies between storing a snapshot that its leader sent and emptying its log, and then raft
+// goes on behind the snapshot, where a log without gaps takes no entry. The snapshot is read first:
+// without it, the log is all there is.
+func (s *stores) dropOutdatedLog(log hclog.Logger) error {
+	newest, err := s.snapshots.List()
+	if err != nil || len(newest) == 0 || !s.log.IsMonotonic() {
+		return err
+	}
+	first, err := s.log.FirstIndex()
+	if err != nil {
+		return fmt.Errorf("read where the log begins: %w", err)
+	}
+	last, err := s.log.LastIndex()
+	if err != nil {
+		return fmt.Errorf("read where the log ends: %w", err)
+	}
+	if last == 0 || last >= newest[0].Index {
+		return nil
+	}
+	_, content, err := s.snapshots.Open(newest[0].ID) // checks its checksum
+	if err != nil {
+		return nil // raft goes back to one before it, and tells
+	}
+	if err := content.Close(); err != nil {
+		return fmt.Errorf("close the snapshot: %w", err)
+	}
+	log.Warn("the log ends before the newest snapshot: it is emptied", "log_ends_at", last, "snapshot", newest[0].ID)
+	return s.log.DeleteRange(first, last)
 }
 
 func openWAL(dir string, log hclog.Logger) (*raftwal.WAL, error) {

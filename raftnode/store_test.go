@@ -2,9 +2,12 @@ package raftnode
 
 import (
 	"errors"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
 )
 
@@ -37,6 +40,83 @@ func TestAFailedWriteIsFatal(t *testing.T) {
 				t.Errorf("fatal was told %v, want the store's error once", fatal)
 			}
 		})
+	}
+}
+
+// A replica that dies between storing a snapshot from its leader and emptying its log must take what
+// comes behind the snapshot when it is there again.
+func TestALogThatEndsBeforeTheSnapshotIsEmptied(t *testing.T) {
+	for _, tc := range []struct {
+		name     string
+		snapshot uint64 // its index, 0 for none
+		damaged  bool
+		want     uint64 // the last index of the log
+	}{
+		{"no snapshot", 0, false, 5},
+		{"a snapshot within the log", 4, false, 5},
+		{"a snapshot at its end", 5, false, 5},
+		{"a snapshot behind it", 9, false, 0},
+		{"a damaged one behind it", 9, true, 5},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			dir := t.TempDir()
+			s, err := openStores(dir, LogStoreWAL, hclog.NewNullLogger(), func(err error) { t.Error(err) })
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.close()
+			for i := range uint64(5) {
+				if err := s.log.StoreLog(&raft.Log{Index: i + 1, Term: 1}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if tc.snapshot > 0 {
+				storeSnapshot(t, s, tc.snapshot)
+			}
+			if tc.damaged {
+				damageSnapshots(t, dir)
+			}
+			if err := s.dropOutdatedLog(hclog.NewNullLogger()); err != nil {
+				t.Fatal(err)
+			}
+			if last, err := s.log.LastIndex(); err != nil || last != tc.want {
+				t.Errorf("the log ends at %d, %v; want %d", last, err, tc.want)
+			}
+			next := max(tc.snapshot, tc.want) + 1
+			if tc.damaged {
+				return
+			}
+			if err := s.log.StoreLog(&raft.Log{Index: next, Term: 1}); err != nil {
+				t.Errorf("entry %d: %v", next, err)
+			}
+		})
+	}
+}
+
+func storeSnapshot(t *testing.T, s *stores, index uint64) {
+	t.Helper()
+	sink, err := s.snapshots.Create(raft.SnapshotVersionMax, index, 1, raft.Configuration{}, 1, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := sink.Write([]byte("the state")); err != nil {
+		t.Fatal(err)
+	}
+	if err := sink.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func damageSnapshots(t *testing.T, dir string) {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(dir, snapshotFolder, "*", "state.bin"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no snapshots: %v", err)
+	}
+	for _, file := range files {
+		if err := os.WriteFile(file, []byte("the stare"), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
