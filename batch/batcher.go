@@ -18,14 +18,15 @@ var (
 // Batcher sends what waits in batches and gives each call its own answer. Its methods may be
 // called from several goroutines.
 type Batcher[In, Out any] struct {
-	send   func([]In) ([]Out, error)
-	weigh  func(In) int
-	limits Limits
-	queue  chan call[In, Out]
-	queued atomic.Int64   // the weight of what waits
-	held   *call[In, Out] // taken from the queue, too much for the batch before
-	slots  chan struct{}
-	done   <-chan struct{}
+	send    func([]In) ([]Out, error)
+	weigh   func(In) int
+	limits  Limits
+	queue   chan call[In, Out]
+	queued  atomic.Int64   // the weight of what waits
+	held    *call[In, Out] // taken from the queue, too much for the batch before
+	slots   chan struct{}
+	done    <-chan struct{}
+	batches int
 	// Of the last batch: its weight, and how long its send took. Idle is a batch of one.
 	lastWeight atomic.Int64
 	lastTook   atomic.Int64 // nanoseconds
@@ -50,9 +51,12 @@ type Limits struct {
 	// InFlight is how many sends are under way at once.
 	InFlight int
 	// Linger is the longest that a batch waits for more calls. Only a batch that follows a larger
-	// one waits, half as long as that one took at most, and no longer once it is as large: callers
+	// one waits, as long as that one took at most, and no longer once it is as large: callers
 	// that were answered together come back together. 0: never.
 	Linger time.Duration
+	// Probe is how often, every so many batches, one waits however large it is: batches of callers that
+	// take turns become one. Worth it where a batch costs much and a call is long under way. 0: never.
+	Probe int
 }
 
 // NewBatcher starts a batcher that runs until done is closed. Send is given the calls of one
@@ -163,6 +167,7 @@ func (b *Batcher[In, Out]) collect(first call[In, Out]) []call[In, Out] {
 		b.queued.Add(-int64(weight))
 		b.lastWeight.Store(int64(weight))
 	}()
+	enough := b.enough()
 	var patience <-chan time.Time // nil: not begun
 	for weight < b.limits.Batch {
 		var c call[In, Out]
@@ -172,7 +177,7 @@ func (b *Batcher[In, Out]) collect(first call[In, Out]) []call[In, Out] {
 			if patience == nil {
 				patience = b.patience()
 			}
-			if patience == nil || int64(weight) >= b.lastWeight.Load() {
+			if patience == nil || weight >= enough {
 				return batch
 			}
 			select {
@@ -194,9 +199,18 @@ func (b *Batcher[In, Out]) collect(first call[In, Out]) []call[In, Out] {
 	return batch
 }
 
+// enough is how heavy a batch must be to wait for no more calls.
+func (b *Batcher[In, Out]) enough() int {
+	b.batches++
+	if b.limits.Probe > 0 && b.batches%b.limits.Probe == 0 {
+		return b.limits.Batch
+	}
+	return int(b.lastWeight.Load())
+}
+
 // patience ends when a batch must not wait for more calls any longer; nil if it must not wait at all.
 func (b *Batcher[In, Out]) patience() <-chan time.Time {
-	wait := min(b.limits.Linger, time.Duration(b.lastTook.Load())/2)
+	wait := min(b.limits.Linger, time.Duration(b.lastTook.Load()))
 	if wait <= 0 || b.lastWeight.Load() <= 1 {
 		return nil
 	}

@@ -283,3 +283,36 @@ func TestLinger(t *testing.T) {
 		}
 	})
 }
+
+// Callers that take turns are two batches after one another; the batch that waits for whoever comes
+// makes one of them.
+func TestProbe(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newLine(Limits{Batch: 10, Queue: 100, InFlight: 1, Linger: 500 * time.Millisecond, Probe: 4})
+		defer close(s.done)
+		ctx, stop := context.WithCancel(t.Context())
+		var all sync.WaitGroup
+		for n := range 4 {
+			all.Go(func() {
+				time.Sleep(time.Duration(n/2) * 400 * time.Millisecond) // two, and two when those are sent
+				for ctx.Err() == nil {
+					_, _ = s.Do(context.Background(), n)
+					time.Sleep(100 * time.Millisecond)
+				}
+			})
+		}
+		time.Sleep(20 * time.Second)
+		stop()
+		all.Wait()
+		var sizes []int
+		for _, sent := range s.sent() {
+			sizes = append(sizes, len(sent))
+		}
+		if early := sizes[1:3]; !slices.Equal(early, []int{2, 2}) {
+			t.Errorf("batches of %v: the callers do not take turns", sizes)
+		}
+		if late := sizes[5:10]; slices.Min(late) < 4 {
+			t.Errorf("batches of %v: they must be of all four once one has waited", sizes)
+		}
+	})
+}

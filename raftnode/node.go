@@ -119,7 +119,7 @@ func (n *Node) start() error {
 		}
 	}
 	for i := range n.lanes {
-		n.lanes[i] = batch.NewGroupBatcher(laneLimits, n.done, n.commit)
+		n.lanes[i] = batch.NewGroupBatcher(laneLimits[i], n.done, n.commit)
 	}
 	self := n.dir.self()
 	address := serverAddress(self.serverID(), n.config.RaftAdvertise)

@@ -38,8 +38,12 @@ const (
 
 // laneLimits count commands: one entry of a lane at a time. Whatever comes meanwhile shares the
 // next, and what an entry costs, on every replica, is mostly the same for one command and for
-// hundreds. The queue is less than a second's work.
-var laneLimits = batch.Limits{Batch: 2048, Queue: 16384, InFlight: 1, Linger: 2 * time.Millisecond}
+// hundreds. The queue is less than a second's work. A placement is long under way before it comes
+// here, so it is worth more to wait for others.
+var laneLimits = [lanes]batch.Limits{
+	Urgent: {Batch: 2048, Queue: 16384, InFlight: 1, Linger: 4 * time.Millisecond, Probe: 16},
+	Bulk:   {Batch: 2048, Queue: 16384, InFlight: 1, Linger: 1500 * time.Microsecond},
+}
 
 // enqueueTimeout bounds the wait for raft to take an entry.
 const enqueueTimeout = 5 * time.Second
