@@ -284,35 +284,46 @@ func TestLinger(t *testing.T) {
 	})
 }
 
-// Callers that take turns are two batches after one another; the batch that waits for whoever comes
-// makes one of them.
+// Callers that take turns are two batches after one another, for good, unless a batch waits to see
+// whether more come.
 func TestProbe(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := newLine(Limits{Batch: 10, Queue: 100, InFlight: 1, Linger: 500 * time.Millisecond, Probe: 4})
-		defer close(s.done)
-		ctx, stop := context.WithCancel(t.Context())
-		var all sync.WaitGroup
-		for n := range 4 {
-			all.Go(func() {
-				time.Sleep(time.Duration(n/2) * 400 * time.Millisecond) // two, and two when those are sent
-				for ctx.Err() == nil {
-					_, _ = s.Do(context.Background(), n)
-					time.Sleep(100 * time.Millisecond)
-				}
-			})
-		}
-		time.Sleep(20 * time.Second)
-		stop()
-		all.Wait()
-		var sizes []int
-		for _, sent := range s.sent() {
-			sizes = append(sizes, len(sent))
-		}
-		if early := sizes[1:3]; !slices.Equal(early, []int{2, 2}) {
-			t.Errorf("batches of %v: the callers do not take turns", sizes)
-		}
-		if late := sizes[5:10]; slices.Min(late) < 4 {
-			t.Errorf("batches of %v: they must be of all four once one has waited", sizes)
-		}
-	})
+	for _, tc := range []struct {
+		probe int
+		want  []int
+	}{
+		{0, []int{1, 2, 2, 2, 2, 2}},
+		{4, []int{1, 2, 2, 4, 4, 4}},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			s := newLine(Limits{Batch: 10, Queue: 100, InFlight: 1, Linger: 200 * time.Millisecond, Probe: tc.probe})
+			defer close(s.done)
+			ctx, stop := context.WithCancel(t.Context())
+			var all sync.WaitGroup
+			come := func(n int) {
+				all.Go(func() {
+					for ctx.Err() == nil {
+						_, _ = s.Do(context.Background(), n)
+						time.Sleep(100 * time.Millisecond)
+					}
+				})
+			}
+			first := s.call(ctx, 0)
+			come(1)
+			come(2)
+			<-first.answered
+			time.Sleep(500 * time.Millisecond) // theirs is under way
+			come(3)
+			come(4)
+			time.Sleep(10 * time.Second)
+			stop()
+			all.Wait()
+			var sizes []int
+			for _, sent := range s.sent()[:len(tc.want)] {
+				sizes = append(sizes, len(sent))
+			}
+			if !slices.Equal(sizes, tc.want) {
+				t.Errorf("with a probe every %d: batches of %v, want %v", tc.probe, sizes, tc.want)
+			}
+		})
+	}
 }
