@@ -23,8 +23,14 @@ const (
 	headerIndex = "conclave-index"
 )
 
-// admit validates every request before it reaches its handler.
+// admit validates every request before it reaches its handler, and refuses what is too much.
 func (s *Server) admit(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+	if gate := s.gates[info.FullMethod]; gate != nil {
+		if !gate.enter() {
+			return nil, overloaded()
+		}
+		defer gate.leave()
+	}
 	if bad := validate(req); bad != nil {
 		s.metrics.invalid(req)
 		return nil, invalidField(bad)

@@ -5,6 +5,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"net"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -49,6 +50,7 @@ type Server struct {
 	assigner *assign.Assigner
 	index    *assign.Index
 
+	gates   map[string]*gate // by full method name; read only
 	grpc    *grpc.Server
 	health  *health.Server
 	peers   *peers
@@ -87,6 +89,7 @@ func New(c Config, node *raftnode.Node, assigner *assign.Assigner, index *assign
 		node:      node,
 		assigner:  assigner,
 		index:     index,
+		gates:     newGates(),
 		health:    health.NewServer(),
 		session:   1 + rand.Uint64N(math.MaxUint64),
 		undecided: semaphore.NewWeighted(maxUndecided),
@@ -143,6 +146,12 @@ func (s *Server) serveBothPackages(desc *grpc.ServiceDesc, impl any) {
 	older := *desc
 	older.ServiceName = packageV0 + desc.ServiceName[len(packageV1):]
 	s.grpc.RegisterService(&older, impl)
+}
+
+// olderName is a method of a Dark Tower service under the older package name; false for others.
+func olderName(method string) (string, bool) {
+	name, ok := strings.CutPrefix(method, "/"+packageV1)
+	return "/" + packageV0 + name, ok
 }
 
 // Serve answers calls on a listener until Stop. It also announces this replica to the cluster
