@@ -27,7 +27,7 @@ FUZZ_TARGETS = \
 	cmd/conclave:FuzzFlags \
 	fsm:FuzzApply fsm:FuzzDecodeEntry fsm:FuzzReadSnapshot
 
-.PHONY: help build demo test lint proto chaos chaos-mutants bench bench-compare bench-fleet bench-scale bench-failover bench-state failover fuzz clean
+.PHONY: help build demo test lint proto chaos chaos-mutants bench bench-compare bench-fleet bench-overload bench-scale bench-failover bench-state failover fuzz clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -67,8 +67,12 @@ bench: ## measure joins and load reports through the real binary, on both log st
 bench-compare: ## measure joins, reports and reads next to etcd, PostgreSQL and a bare gRPC echo, in one run
 	cd bench && $(GO) run ./cmd/comparebench $(BENCH_ARGS)
 
-bench-fleet: ## 100 000 media handlers that report and 300 joins a second, for 2 minutes
+bench-fleet: ## 100 000 media handlers that report and 300 joins a second, for 2 minutes, by calls and by streams
 	cd bench && $(GO) run ./cmd/comparebench -scenario fleet $(BENCH_ARGS)
+	cd bench && $(GO) run ./cmd/comparebench -scenario fleet -reports stream $(BENCH_ARGS)
+
+bench-overload: ## twice as many joins and reports as the cluster can take
+	cd bench && $(GO) run ./cmd/comparebench -scenario overload $(BENCH_ARGS)
 
 bench-scale: ## 1 000 000 live meetings: heap, joins, restart
 	cd bench && $(GO) run ./cmd/comparebench -scenario scale -reports stream $(BENCH_ARGS)

@@ -25,21 +25,17 @@ const (
 
 // admit validates every request before it reaches its handler, and refuses what is too much.
 func (s *Server) admit(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
-	if gate := s.gates[info.FullMethod]; gate != nil {
-		if !gate.enter() {
-			return nil, overloaded()
+	return s.through(ctx, info.FullMethod, func() (any, error) {
+		if bad := validate(req); bad != nil {
+			s.metrics.invalid(req)
+			return nil, invalidField(bad)
 		}
-		defer gate.leave()
-	}
-	if bad := validate(req); bad != nil {
-		s.metrics.invalid(req)
-		return nil, invalidField(bad)
-	}
-	resp, err := handler(ctx, req)
-	if err != nil {
-		return nil, statusOf(ctx, err)
-	}
-	return resp, nil
+		resp, err := handler(ctx, req)
+		if err != nil {
+			return nil, statusOf(ctx, err)
+		}
+		return resp, nil
+	})
 }
 
 // recovered turns a panic of a handler into an error: one call's bug must not take the replica,

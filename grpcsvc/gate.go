@@ -1,15 +1,20 @@
 package grpcsvc
 
 import (
+	"context"
+	"strings"
 	"sync/atomic"
+
+	"google.golang.org/grpc/tap"
 
 	conclavev1 "github.com/conclave-rtc/conclave/proto/conclave/v1"
 	darktowerv1 "github.com/conclave-rtc/conclave/proto/darktower/v1"
 )
 
-// gate bounds the calls of one kind that are under way at this replica. What comes on top is refused
-// before anything is done for it: it would only make all of them wait. By Little's law the bound is
-// also one of the time that the accepted ones take.
+// gate bounds the calls of one kind that clients and nodes have under way at this replica. What comes
+// on top is refused before anything is done for it: it would only make all of them wait. By Little's
+// law the bound is also one of the time that the accepted ones take. What another replica has let in
+// and passes on is not counted again: refused here, its way would have been in vain.
 type gate struct {
 	limit    int64
 	underWay atomic.Int64
@@ -26,13 +31,43 @@ func (g *gate) enter() bool {
 
 func (g *gate) leave() { g.underWay.Add(-1) }
 
-// The bounds. Each kind has its own, so that many load reports do not keep out the heartbeats that
-// a controller's meetings hang on, nor either of them the joins.
+func (g *gate) full() bool { return g.underWay.Load() >= g.limit }
+
+// turnAway refuses a call by its header, before anything is read or started for it. Whoever comes to
+// a full replica in great numbers would else take the time of those who are in, and of the heartbeats
+// that keep the leader in office.
+func (s *Server) turnAway(ctx context.Context, call *tap.Info) (context.Context, error) {
+	if gate := s.gates[call.FullMethodName]; gate != nil && gate.full() && len(call.Header.Get(headerForwarded)) == 0 {
+		return ctx, s.overloaded(call.FullMethodName)
+	}
+	return ctx, nil
+}
+
+// through lets a call through its gate, if there is room.
+func (s *Server) through(ctx context.Context, method string, call func() (any, error)) (any, error) {
+	gate := s.gates[method]
+	if gate == nil || forwarded(ctx) {
+		return call()
+	}
+	if !gate.enter() {
+		return nil, s.overloaded(method)
+	}
+	defer gate.leave()
+	return call()
+}
+
+func (s *Server) overloaded(method string) error {
+	s.metrics.refused.WithLabelValues(method[strings.LastIndexByte(method, '/')+1:]).Inc()
+	return overloaded()
+}
+
+// The bounds, for each replica. Each kind has its own, so that many load reports do not keep out the
+// heartbeats that a controller's meetings hang on, nor either of them the joins.
 const (
-	maxReporting = 2048
-	maxBeating   = 2048 // registrations, and heartbeats of controllers
-	maxJoining   = 2048 // joins and ends: a controller may take seconds to answer
-	maxReading   = 4096
+	maxReporting = 512
+	maxBeating   = 512 // registrations, and heartbeats of controllers
+	maxJoining   = 512 // joins and ends: a controller may take seconds to answer
+	maxReading   = 1024
 )
 
 // newGates returns the gate of each method that has one.

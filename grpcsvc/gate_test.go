@@ -5,9 +5,12 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+	"google.golang.org/grpc/tap"
 
 	conclavev1 "github.com/conclave-rtc/conclave/proto/conclave/v1"
 	darktowerv1 "github.com/conclave-rtc/conclave/proto/darktower/v1"
@@ -15,7 +18,7 @@ import (
 
 // What is too much is refused at once, of its own kind alone, and there is room again when a call ends.
 func TestTooManyCallsAreRefused(t *testing.T) {
-	s := &Server{gates: newGates()}
+	s := &Server{gates: newGates(), metrics: newMetrics(prometheus.NewRegistry(), nil)}
 	report := &grpc.UnaryServerInfo{FullMethod: "/dark_tower.internal.v1.MediaHandlerRegistryService/SendLoadReport"}
 	older := &grpc.UnaryServerInfo{FullMethod: "/dark_tower.internal.MediaHandlerRegistryService/SendLoadReport"}
 	valid := &darktowerv1.SendLoadReportRequest{HandlerId: "mh-1"}
@@ -40,10 +43,23 @@ func TestTooManyCallsAreRefused(t *testing.T) {
 		if status.Code(err) != codes.ResourceExhausted || ReasonOf(err) != ReasonOverloaded {
 			t.Errorf("%s: %v, want RESOURCE_EXHAUSTED, %s", info.FullMethod, err, ReasonOverloaded)
 		}
+		if _, err := s.turnAway(t.Context(), &tap.Info{FullMethodName: info.FullMethod}); ReasonOf(err) != ReasonOverloaded {
+			t.Errorf("%s: %v by its header, want %s", info.FullMethod, err, ReasonOverloaded)
+		}
 	}
 	join := &grpc.UnaryServerInfo{FullMethod: conclavev1.AssignmentService_AssignMeeting_FullMethodName}
 	if _, err := s.admit(t.Context(), &conclavev1.AssignMeetingRequest{MeetingId: "m"}, join, answer); err != nil {
 		t.Errorf("a join among too many reports: %v", err)
+	}
+	if _, err := s.turnAway(t.Context(), &tap.Info{FullMethodName: join.FullMethod}); err != nil {
+		t.Errorf("a join among too many reports: %v by its header", err)
+	}
+	passedOn := metadata.Pairs(headerForwarded, "gc-2")
+	if _, err := s.turnAway(t.Context(), &tap.Info{FullMethodName: report.FullMethod, Header: passedOn}); err != nil {
+		t.Errorf("what another replica let in: %v by its header", err)
+	}
+	if _, err := s.admit(metadata.NewIncomingContext(t.Context(), passedOn), valid, report, answer); err != nil {
+		t.Errorf("what another replica let in: %v", err)
 	}
 	close(release)
 	for range maxReporting {

@@ -15,6 +15,7 @@ type metrics struct {
 	server      *grpcprom.ServerMetrics
 	loadReports *prometheus.CounterVec
 	forwards    *prometheus.CounterVec
+	refused     *prometheus.CounterVec
 }
 
 func newMetrics(reg prometheus.Registerer, machine *fsm.Machine) *metrics {
@@ -29,8 +30,12 @@ func newMetrics(reg prometheus.Registerer, machine *fsm.Machine) *metrics {
 			Name: "gc_forwarded_requests_total",
 			Help: "Attempts to have the leader answer what reached this replica, by outcome.",
 		}, []string{"method", "outcome"}),
+		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "gc_refused_requests_total",
+			Help: "Calls that were refused since this replica had too many under way, most of them by their header alone.",
+		}, []string{"method"}),
 	}
-	reg.MustRegister(m.server, m.loadReports, m.forwards, censusCollector{machine})
+	reg.MustRegister(m.server, m.loadReports, m.forwards, m.refused, censusCollector{machine})
 	return m
 }
 

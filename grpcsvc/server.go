@@ -103,6 +103,7 @@ func New(c Config, node *raftnode.Node, assigner *assign.Assigner, index *assign
 		grpc.StaticStreamWindowSize(callWindow),
 		grpc.StaticConnWindowSize(connWindow),
 		grpc.MaxConcurrentStreams(maxStreams),
+		grpc.InTapHandle(s.turnAway),
 		grpc.NumStreamWorkers(streamWorkers),
 		grpc.MaxHeaderListSize(maxHeaders),
 		grpc.ConnectionTimeout(10*time.Second),

@@ -88,7 +88,7 @@ func (b *bencher) postgresVersion() string {
 
 func (c *comparison) name() string {
 	name := fmt.Sprintf("compare-%s-%s", c.Date.Format(time.DateOnly), c.Commit)
-	if c.Settings.Background != behindAll {
+	if c.Settings.Background != behindNone {
 		name += "-background-" + c.Settings.Background
 	}
 	if c.Settings.OpenLoopPerSecond > 0 {

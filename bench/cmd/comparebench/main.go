@@ -106,7 +106,8 @@ type bencher struct {
 }
 
 var scenarios = map[string]func(*bencher, context.Context) (report, error){
-	"compare": (*bencher).runCompare,
-	"fleet":   (*bencher).runFleet,
-	"scale":   (*bencher).runScale,
+	"compare":  (*bencher).runCompare,
+	"fleet":    (*bencher).runFleet,
+	"overload": (*bencher).runOverload,
+	"scale":    (*bencher).runScale,
 }

@@ -40,10 +40,10 @@ const (
 )
 
 func parse(args []string, help io.Writer) (*options, error) {
-	o := &options{scenario: "compare", callers: []int{1, 64, 512}, systems: systemNames(), workloads: workloadNames(), reportBy: unary, behind: behindAll, replicas: 3}
+	o := &options{scenario: "compare", callers: []int{1, 64, 512}, systems: systemNames(), workloads: workloadNames(), reportBy: unary, behind: behindNone, replicas: 3}
 	f := flag.NewFlagSet("comparebench", flag.ContinueOnError)
 	f.SetOutput(help)
-	f.Func("scenario", "compare (default), fleet or scale", one(&o.scenario, "compare", "fleet", "scale"))
+	f.Func("scenario", "compare (default), fleet, overload or scale", one(&o.scenario, "compare", "fleet", "overload", "scale"))
 	f.StringVar(&o.root, "root", "..", "folder of the product's module, which is built")
 	f.StringVar(&o.dir, "dir", os.TempDir(), "where the disks go: a folder on a real disk")
 	f.StringVar(&o.results, "out", "results", "folder of the results")
@@ -57,10 +57,10 @@ func parse(args []string, help io.Writer) (*options, error) {
 	f.Float64Var(&o.rate, "rate", 0, "compare: open loop of so many calls a second, timed from when they were due (default: closed loop)")
 	f.StringVar(&o.postgres, "postgres", "", "folder of PostgreSQL's programs (default: found)")
 	f.IntVar(&o.postgresConns, "postgres-conns", 0, "most connections to PostgreSQL (default: one for each caller)")
-	f.Func("reports", "how the fleet around Conclave reportBy: unary (default) or stream", one(&o.reportBy, unary, stream))
-	f.Func("background", "compare: which systems have a fleet that reports all the while: all (default: but for echo), conclave or none (then Conclave's staleness is an hour)",
+	f.Func("reports", "how the fleet around Conclave reports: unary (default) or stream", one(&o.reportBy, unary, stream))
+	f.Func("background", "compare: which systems have a fleet that reports all the while: none (default; then Conclave's staleness is an hour), conclave, or all but echo",
 		one(&o.behind, behindAll, behindConclave, behindNone))
-	f.IntVar(&o.mediaHandlers, "mhs", 0, "media handlers (default: compare 10000, fleet and scale 100000)")
+	f.IntVar(&o.mediaHandlers, "mhs", 0, "media handlers (default: compare and overload 10000, fleet and scale 100000)")
 	f.Float64Var(&o.joins, "joins", 300, "fleet: joins a second")
 	f.DurationVar(&o.fleetTime, "for", 2*time.Minute, "fleet: for how long")
 	f.IntVar(&o.meetings, "meetings", 1_000_000, "scale: live meetings")
@@ -103,7 +103,7 @@ func one(into *string, known ...string) func(string) error {
 // size is how large a fleet is around Conclave, and in the tables of PostgreSQL.
 func (o *options) size() nodes.Size {
 	size := nodes.Size{Regions: 10, MediaHandlers: 10_000, Controllers: 1000}
-	if o.scenario != "compare" {
+	if o.scenario == "fleet" || o.scenario == "scale" {
 		size.MediaHandlers = 100_000
 	}
 	if o.mediaHandlers > 0 {
