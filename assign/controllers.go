@@ -40,7 +40,7 @@ type controllerConn struct {
 	*grpc.ClientConn
 }
 
-// answerWindow is HTTP/2's own.
+// answerWindow is the least that gRPC takes, and HTTP/2's own.
 const answerWindow = 64 << 10
 
 // NewControllers returns a pool without connections. The timeout bounds one call.

@@ -30,6 +30,8 @@ type Batcher[In, Out any] struct {
 	// Of the last batch: its weight, and how long its send took. Idle is a batch of one.
 	lastWeight atomic.Int64
 	lastTook   atomic.Int64 // nanoseconds
+	lastEnded  atomic.Int64 // nanoseconds since began
+	began      time.Time
 }
 
 type call[In, Out any] struct {
@@ -90,6 +92,7 @@ func newBatcher[In, Out any](l Limits, done <-chan struct{}, weigh func(In) int,
 		queue:  make(chan call[In, Out], l.Queue),
 		slots:  make(chan struct{}, l.InFlight),
 		done:   done,
+		began:  time.Now(),
 	}
 	go b.run()
 	return b
@@ -174,11 +177,13 @@ func (b *Batcher[In, Out]) collect(first call[In, Out]) []call[In, Out] {
 		select {
 		case c = <-b.queue:
 		default:
-			if patience == nil {
-				patience = b.patience()
-			}
-			if patience == nil || weight >= enough {
+			if weight >= enough {
 				return batch
+			}
+			if patience == nil {
+				if patience = b.patience(); patience == nil {
+					return batch
+				}
 			}
 			select {
 			case c = <-b.queue:
@@ -210,9 +215,11 @@ func (b *Batcher[In, Out]) enough() int {
 
 // patience ends when a batch must not wait for more calls any longer; nil if it must not wait at all.
 func (b *Batcher[In, Out]) patience() <-chan time.Time {
-	wait := min(b.limits.Linger, time.Duration(b.lastTook.Load()))
-	if wait <= 0 || b.lastWeight.Load() <= 1 {
-		return nil
+	took := time.Duration(b.lastTook.Load())
+	wait := min(b.limits.Linger, took)
+	quiet := time.Since(b.began) - time.Duration(b.lastEnded.Load())
+	if wait <= 0 || b.lastWeight.Load() <= 1 || quiet > b.limits.Linger+took {
+		return nil // nobody is there who would come back
 	}
 	return time.After(wait)
 }
@@ -224,7 +231,9 @@ func (b *Batcher[In, Out]) deliver(batch []call[In, Out]) {
 	}
 	began := time.Now()
 	outs, err := b.send(ins)
-	b.lastTook.Store(int64(time.Since(began)))
+	ended := time.Now()
+	b.lastTook.Store(int64(ended.Sub(began)))
+	b.lastEnded.Store(int64(ended.Sub(b.began)))
 	for i, c := range batch {
 		a := answer[Out]{err: err}
 		if err == nil {

@@ -41,6 +41,9 @@ func checkAssignments(t failer, s *State) {
 		if i.key != a.MeetingKey || !a.Live() || a.EndReason != "" {
 			t.Fatalf("live under %v: %+v", i.key, a)
 		}
+		if s.LiveAssignment(a.MeetingKey) != a {
+			t.Fatalf("%+v is not found under its key", a)
+		}
 		if indexed, ok := s.liveByMC.Get(a); !ok || indexed != a {
 			t.Fatalf("%+v is not indexed by its MC", a)
 		}
@@ -51,6 +54,9 @@ func checkAssignments(t failer, s *State) {
 	})
 	if s.live.Len() != s.liveByMC.Len() {
 		t.Fatalf("%d live, %d indexed by MC", s.live.Len(), s.liveByMC.Len())
+	}
+	if l := s.lookup; l != nil && (len(l.live) != s.live.Len() || len(l.mhs) != s.mhs.Len() || len(l.mcs) != s.mcs.Len()) {
+		t.Fatalf("%d live, %d MHs, %d MCs are looked up; there are %d, %d, %d", len(l.live), len(l.mhs), len(l.mcs), s.live.Len(), s.mhs.Len(), s.mcs.Len())
 	}
 }
 

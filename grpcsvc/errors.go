@@ -132,6 +132,9 @@ func noLeader() error {
 		"the cluster has no leader, or this replica cannot reach it", nil, retryElection)
 }
 
+// errOverloaded is made once: it is given most often when there is no time for it.
+var errOverloaded = overloaded()
+
 // overloaded refuses work that would only have waited in a queue.
 func overloaded() error {
 	return retryable(codes.ResourceExhausted, ReasonOverloaded,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"google.golang.org/grpc/tap"
 
@@ -37,10 +38,14 @@ func (g *gate) full() bool { return g.underWay.Load() >= g.limit }
 // a full replica in great numbers would else take the time of those who are in, and of the heartbeats
 // that keep the leader in office.
 func (s *Server) turnAway(ctx context.Context, call *tap.Info) (context.Context, error) {
-	if gate := s.gates[call.FullMethodName]; gate != nil && gate.full() && len(call.Header.Get(headerForwarded)) == 0 {
-		return ctx, s.overloaded(call.FullMethodName)
+	gate := s.gates[call.FullMethodName]
+	if gate == nil || !gate.full() || len(call.Header.Get(headerForwarded)) > 0 {
+		return ctx, nil
 	}
-	return ctx, nil
+	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) > soon {
+		return ctx, nil // admit refuses it
+	}
+	return ctx, s.overloaded(call.FullMethodName)
 }
 
 // through lets a call through its gate, if there is room.
@@ -57,18 +62,28 @@ func (s *Server) through(ctx context.Context, method string, call func() (any, e
 }
 
 func (s *Server) overloaded(method string) error {
-	s.metrics.refused.WithLabelValues(method[strings.LastIndexByte(method, '/')+1:]).Inc()
-	return overloaded()
+	s.metrics.refuse(bareName(method))
+	return errOverloaded
 }
 
-// The bounds, for each replica. Each kind has its own, so that many load reports do not keep out the
-// heartbeats that a controller's meetings hang on, nor either of them the joins.
+// bareName is a method without its service.
+func bareName(method string) string { return method[strings.LastIndexByte(method, '/')+1:] }
+
+// The bounds, for each replica. Each kind has its own: a fleet that registers anew does not keep out the
+// heartbeats that controllers' meetings hang on, nor do joins that wait for controllers keep out the
+// ends that make room.
 const (
-	maxReporting = 512
-	maxBeating   = 512 // registrations, and heartbeats of controllers
-	maxJoining   = 512 // joins and ends: a controller may take seconds to answer
-	maxReading   = 1024
+	maxReporting   = 2048 // of large fleets, what comes during a failover
+	maxRegistering = 512
+	maxBeating     = 512
+	maxJoining     = 1024 // a controller may take seconds to answer
+	maxEnding      = 512
+	maxReading     = 1024
 )
+
+// soon is how far off the deadline of a call may be that is refused by its header: gRPC keeps what it
+// made for such a call until then.
+const soon = 15 * time.Second
 
 // newGates returns the gate of each method that has one.
 func newGates() map[string]*gate {
@@ -83,14 +98,15 @@ func newGates() map[string]*gate {
 		}
 	}
 	bound(maxReporting, darktowerv1.MediaHandlerRegistryService_SendLoadReport_FullMethodName)
-	bound(maxBeating,
+	bound(maxRegistering,
 		darktowerv1.MediaHandlerRegistryService_RegisterMH_FullMethodName,
-		darktowerv1.GlobalControllerService_RegisterMC_FullMethodName,
+		darktowerv1.GlobalControllerService_RegisterMC_FullMethodName)
+	bound(maxBeating,
 		darktowerv1.GlobalControllerService_FastHeartbeat_FullMethodName,
 		darktowerv1.GlobalControllerService_ComprehensiveHeartbeat_FullMethodName)
-	bound(maxJoining,
+	bound(maxJoining, conclavev1.AssignmentService_AssignMeeting_FullMethodName)
+	bound(maxEnding,
 		darktowerv1.GlobalControllerService_NotifyMeetingEnded_FullMethodName,
-		conclavev1.AssignmentService_AssignMeeting_FullMethodName,
 		conclavev1.AssignmentService_EndMeeting_FullMethodName)
 	bound(maxReading,
 		conclavev1.AssignmentService_GetAssignment_FullMethodName,
@@ -98,6 +114,7 @@ func newGates() map[string]*gate {
 		conclavev1.RegistryService_GetMediaHandler_FullMethodName,
 		conclavev1.RegistryService_ListMediaHandlers_FullMethodName,
 		conclavev1.RegistryService_GetMeetingController_FullMethodName,
-		conclavev1.RegistryService_ListMeetingControllers_FullMethodName)
+		conclavev1.RegistryService_ListMeetingControllers_FullMethodName,
+		conclavev1.ClusterService_GetStatus_FullMethodName)
 	return gates
 }

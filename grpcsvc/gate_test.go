@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
@@ -54,6 +55,11 @@ func TestTooManyCallsAreRefused(t *testing.T) {
 	if _, err := s.turnAway(t.Context(), &tap.Info{FullMethodName: join.FullMethod}); err != nil {
 		t.Errorf("a join among too many reports: %v by its header", err)
 	}
+	far, cancel := context.WithTimeout(t.Context(), time.Hour)
+	defer cancel()
+	if _, err := s.turnAway(far, &tap.Info{FullMethodName: report.FullMethod}); err != nil {
+		t.Errorf("%v by its header: gRPC would keep what it made for the call for an hour", err)
+	}
 	passedOn := metadata.Pairs(headerForwarded, "gc-2")
 	if _, err := s.turnAway(t.Context(), &tap.Info{FullMethodName: report.FullMethod, Header: passedOn}); err != nil {
 		t.Errorf("what another replica let in: %v by its header", err)
@@ -77,7 +83,7 @@ func TestEveryCallOfClientsAndNodesHasAGate(t *testing.T) {
 	gates := newGates()
 	for _, desc := range []grpc.ServiceDesc{
 		darktowerv1.MediaHandlerRegistryService_ServiceDesc, darktowerv1.GlobalControllerService_ServiceDesc,
-		conclavev1.AssignmentService_ServiceDesc, conclavev1.RegistryService_ServiceDesc,
+		conclavev1.AssignmentService_ServiceDesc, conclavev1.RegistryService_ServiceDesc, conclavev1.ClusterService_ServiceDesc,
 	} {
 		for _, m := range desc.Methods {
 			names := []string{desc.ServiceName}

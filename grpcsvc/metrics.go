@@ -46,6 +46,7 @@ const (
 	reportNotRegistered = "not_registered"
 	reportInvalid       = "invalid"
 	reportFailed        = "failed"
+	reportRefused       = "refused" // too many were under way
 )
 
 func (m *metrics) loadReport(err error) {
@@ -63,6 +64,14 @@ func (m *metrics) loadReport(err error) {
 func (m *metrics) countReports(outcome string, n int) {
 	if n > 0 {
 		m.loadReports.WithLabelValues(outcome).Add(float64(n))
+	}
+}
+
+// refuse counts a call that found no room, by its method without the service.
+func (m *metrics) refuse(method string) {
+	m.refused.WithLabelValues(method).Inc()
+	if method == "SendLoadReport" {
+		m.countReports(reportRefused, 1)
 	}
 }
 

@@ -96,6 +96,9 @@ func New(c Config, node *raftnode.Node, assigner *assign.Assigner, index *assign
 		stopping:  make(chan struct{}),
 		done:      make(chan struct{}),
 	}
+	for method := range s.gates {
+		s.metrics.refused.WithLabelValues(bareName(method)) // there from the beginning, at 0
+	}
 	s.peers = newPeers(node, s.done)
 	s.submits = batch.NewGroupBatcher(submitLimits, s.done, s.submitToLeader)
 	s.grpc = grpc.NewServer(

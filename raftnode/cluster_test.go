@@ -355,3 +355,18 @@ func TestClusterVersionIsThatOfTheOldestReplica(t *testing.T) {
 		t.Errorf("the leader's gRPC address is %q in the state", address)
 	}
 }
+
+// Raft hangs with the disk of its leader, and with it would every call that is let in.
+func TestALeaderWhoseDiskHangsTakesNothing(t *testing.T) {
+	c := newTestCluster(t, 1, LogStoreWAL)
+	n := c.nodes[c.leader()]
+	n.stores.log.writingSince.Store(monotonic() - int64(2*maxDiskStall))
+	if _, err := n.Propose(t.Context(), Urgent, register("hangs", 1)); !errors.Is(err, ErrNotLeader) {
+		t.Errorf("a proposal: %v, want ErrNotLeader", err)
+	}
+	if _, err := n.ReadIndex(t.Context()); !errors.Is(err, ErrNotLeader) {
+		t.Errorf("a read: %v, want ErrNotLeader", err)
+	}
+	n.stores.log.writingSince.Store(0)
+	c.propose(0, "goes-on")
+}

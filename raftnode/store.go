@@ -14,6 +14,8 @@ import (
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 	raftwal "github.com/hashicorp/raft-wal"
 	"go.etcd.io/bbolt"
+
+	"github.com/conclave-rtc/conclave/fsm"
 )
 
 // LogStoreKind names a log store.
@@ -112,12 +114,13 @@ func (s *stores) dropOutdatedLog(log hclog.Logger) error {
 	if last == 0 || last >= newest[0].Index {
 		return nil
 	}
-	_, content, err := s.snapshots.Open(newest[0].ID) // checks its checksum
+	_, content, err := s.snapshots.Open(newest[0].ID)
 	if err != nil {
 		return nil // raft goes back to one before it, and tells
 	}
-	if err := content.Close(); err != nil {
-		return fmt.Errorf("close the snapshot: %w", err)
+	_, err = fsm.ReadSnapshot(content)
+	if err := errors.Join(err, content.Close()); err != nil {
+		return nil // likewise
 	}
 	log.Warn("the log ends before the newest snapshot: it is emptied", "log_ends_at", last, "snapshot", newest[0].ID)
 	return s.log.DeleteRange(first, last)
@@ -161,7 +164,7 @@ func (s durableStable) check(err error) error {
 type durableLog struct {
 	raft.LogStore
 	fatal func(error)
-	// writingSince is when the write under way began, Unix nanoseconds; 0 when there is none.
+	// writingSince is when the write under way began, by monotonic; 0 when there is none.
 	writingSince atomic.Int64
 }
 
@@ -174,7 +177,7 @@ func (l *durableLog) IsMonotonic() bool {
 func (l *durableLog) StoreLog(entry *raft.Log) error { return l.StoreLogs([]*raft.Log{entry}) }
 
 func (l *durableLog) StoreLogs(entries []*raft.Log) error {
-	l.writingSince.Store(time.Now().UnixNano())
+	l.writingSince.Store(monotonic())
 	err := l.LogStore.StoreLogs(entries)
 	l.writingSince.Store(0)
 	if err != nil {
@@ -197,5 +200,11 @@ func (l *durableLog) stalled() time.Duration {
 	if since == 0 {
 		return 0
 	}
-	return time.Duration(time.Now().UnixNano() - since)
+	return time.Duration(monotonic() - since)
 }
+
+var started = time.Now()
+
+// monotonic is nanoseconds of this process's own time, which no change of the wall clock touches.
+// It is never 0.
+func monotonic() int64 { return 1 + int64(time.Since(started)) }

@@ -9,6 +9,8 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
+
+	"github.com/conclave-rtc/conclave/fsm"
 )
 
 var errBroken = errors.New("input/output error")
@@ -99,10 +101,7 @@ func storeSnapshot(t *testing.T, s *stores, index uint64) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := sink.Write([]byte("the state")); err != nil {
-		t.Fatal(err)
-	}
-	if err := sink.Close(); err != nil {
+	if err := errors.Join(fsm.WriteSnapshot(sink, fsm.NewState()), sink.Close()); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -114,7 +113,7 @@ func damageSnapshots(t *testing.T, dir string) {
 		t.Fatalf("no snapshots: %v", err)
 	}
 	for _, file := range files {
-		if err := os.WriteFile(file, []byte("the stare"), 0o600); err != nil {
+		if err := os.WriteFile(file, []byte("not a state"), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -101,6 +101,7 @@ func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress,
 	}
 	sent := time.Now()
 	if err := t.NetworkTransport.AppendEntries(id, target, req, resp); err != nil {
+		t.forget(id)
 		if !heartbeat {
 			t.awaitPeer(id, req.Term, sent)
 		}
@@ -174,6 +175,14 @@ func (t *transport) store(id raft.ServerID, upTo place) {
 	if old := t.stored[id]; upTo.term > old.term || (upTo.term == old.term && upTo.index > old.index) {
 		t.stored[id] = upTo
 	}
+}
+
+// forget takes nothing that a peer has stored for known any longer: it may be another process by now,
+// on a disk that was put back to what it was before.
+func (t *transport) forget(id raft.ServerID) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.stored, id)
 }
 
 // hasStored says whether a peer has the log of this leader up to an index.

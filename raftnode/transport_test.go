@@ -167,6 +167,10 @@ func TestHeartbeatsTellTheCommitIndexOfWhatThePeerHasStored(t *testing.T) {
 	send("f", &raft.AppendEntriesRequest{Term: 3, PrevLogEntry: 7, LeaderCommitIndex: 1, Entries: []*raft.Log{{Index: 8}, {Index: 9}, {Index: 10}}})
 	expect("f", 9, "no more is committed")
 	expect("g", 0, "another peer has it")
+	if err := leader.AppendEntries("f", "127.0.0.1:1", &raft.AppendEntriesRequest{Term: 3}, new(raft.AppendEntriesResponse)); err == nil {
+		t.Fatal("a heartbeat to nobody succeeded")
+	}
+	expect("f", 0, "it did not answer, and may have come back as it was before")
 	if heartbeat.LeaderCommitIndex != 0 {
 		t.Error("raft's own heartbeat was changed: it is sent again, and then told from replication by this index")
 	}
@@ -191,7 +195,7 @@ func TestALeaderWhoseDiskHangsKeepsQuiet(t *testing.T) {
 	log := &durableLog{LogStore: raft.NewInmemStore()}
 	leader, follower := newTestTransport(t, log), newTestTransport(t, nil)
 	received := follow(follower, 3)
-	log.writingSince.Store(time.Now().Add(-2 * maxDiskStall).UnixNano())
+	log.writingSince.Store(monotonic() - int64(2*maxDiskStall))
 	err := leader.AppendEntries("f", follower.LocalAddr(), &raft.AppendEntriesRequest{Term: 3}, new(raft.AppendEntriesResponse))
 	if !errors.Is(err, errDiskStalled) || received.Load() != 0 {
 		t.Fatalf("got %v and %d heartbeats, want none sent", err, received.Load())

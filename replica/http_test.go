@@ -40,7 +40,7 @@ var metricNames = []string{
 	"gc_mc_assignments_total", "gc_mc_assignment_duration_seconds_bucket", "gc_mh_selections_total",
 	"gc_mc_calls_total", "gc_mc_call_duration_seconds_bucket",
 	"gc_registered_media_handlers", "gc_registered_meeting_controllers", "gc_active_assignments",
-	"gc_load_reports_total", "gc_forwarded_requests_total",
+	"gc_load_reports_total", "gc_forwarded_requests_total", "gc_refused_requests_total",
 	"gc_fsm_apply_duration_seconds_bucket", "gc_fsm_batch_size_bucket", "gc_leader", "gc_leader_changes_total",
 	"gc_orphaned_acceptances_total", "grpc_server_handled_total", "grpc_server_handling_seconds_bucket",
 }

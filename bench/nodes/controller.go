@@ -75,7 +75,7 @@ type controllers struct {
 	served sync.WaitGroup
 }
 
-// window is HTTP/2's own.
+// window is the least that gRPC takes, and HTTP/2's own.
 const window = 64 << 10
 
 func serveControllers(size Size) (*controllers, error) {

@@ -30,8 +30,8 @@ func paceCollector(ctx context.Context) {
 	defer tick.Stop()
 	for now := 0; ; {
 		metrics.Read(kept)
-		// Setting it stops the world for a moment, so small changes are not followed.
-		if want := gcPercent(kept[0].Value.Uint64()); want > now || want < now-now/8 {
+		// Setting it stops the world for a moment, so small falls are not followed, but for the last.
+		if want := gcPercent(kept[0].Value.Uint64()); want > now || want < now-now/8 || (want == gcDefault && want != now) {
 			now = want
 			debug.SetGCPercent(now)
 		}

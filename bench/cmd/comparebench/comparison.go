@@ -14,7 +14,6 @@ import (
 	"github.com/conclave-rtc/conclave/bench/machine"
 	"github.com/conclave-rtc/conclave/bench/nodes"
 	"github.com/conclave-rtc/conclave/bench/postgres"
-	"github.com/conclave-rtc/conclave/bench/product"
 )
 
 // heading is what every report begins with.
@@ -25,7 +24,7 @@ type heading struct {
 }
 
 func (b *bencher) heading() heading {
-	return heading{Date: time.Now(), Commit: product.Commit(b.root), Machine: b.facts}
+	return heading{Date: time.Now(), Commit: b.commit, Machine: b.facts}
 }
 
 // comparison is the report of all systems.

@@ -15,6 +15,7 @@ import (
 	"github.com/conclave-rtc/conclave/bench/etcdcluster"
 	"github.com/conclave-rtc/conclave/bench/figures"
 	"github.com/conclave-rtc/conclave/bench/machine"
+	"github.com/conclave-rtc/conclave/bench/product"
 )
 
 // etcdArgument makes this program a member of an etcd cluster. It is not for people.
@@ -78,7 +79,7 @@ func bench(ctx context.Context, o *options, out io.Writer) (err error) {
 	if err := os.Chmod(work, 0o755); err != nil {
 		return fmt.Errorf("open the folder of the disks: %w", err)
 	}
-	b := &bencher{options: o, out: out, facts: facts, work: work}
+	b := &bencher{options: o, out: out, facts: facts, work: work, commit: product.Commit(o.root)}
 	r, err := scenarios[o.scenario](b, ctx)
 	if err != nil {
 		return err
@@ -101,6 +102,7 @@ type bencher struct {
 	*options
 	out    io.Writer
 	facts  *machine.Facts
+	commit string // when it began
 	work   string // folder of all disks
 	binary string // of Conclave, once it is built
 }

@@ -58,7 +58,7 @@ func parse(args []string, help io.Writer) (*options, error) {
 	f.StringVar(&o.postgres, "postgres", "", "folder of PostgreSQL's programs (default: found)")
 	f.IntVar(&o.postgresConns, "postgres-conns", 0, "most connections to PostgreSQL (default: one for each caller)")
 	f.Func("reports", "how the fleet around Conclave reports: unary (default) or stream", one(&o.reportBy, unary, stream))
-	f.Func("background", "compare: which systems have a fleet that reports all the while: none (default; then Conclave's staleness is an hour), conclave, or all but echo",
+	f.Func("background", "compare: which systems have a fleet that reports all the while: none (default; then Conclave's staleness is an hour), conclave or all (but for echo)",
 		one(&o.behind, behindAll, behindConclave, behindNone))
 	f.IntVar(&o.mediaHandlers, "mhs", 0, "media handlers (default: compare and overload 10000, fleet and scale 100000)")
 	f.Float64Var(&o.joins, "joins", 300, "fleet: joins a second")
