@@ -76,7 +76,7 @@ const (
 	connWindow = 4 * maxMessage
 	// streamWorkers answer calls one after the other, so that not every call grows a stack of its
 	// own. When all are busy, a call gets a goroutine of its own.
-	streamWorkers = 64
+	streamWorkers = 512
 )
 
 // New makes a Server, without a listener yet.
