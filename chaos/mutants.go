@@ -39,6 +39,13 @@ var Mutants = []Mutant{
 		},
 	},
 	{
+		Name: "commit-told-ahead", Bug: "heartbeats tell the commit index to who has another log",
+		Edits: []Edit{
+			{"raftnode/transport.go", "if have := t.stored[id]; have.term == heartbeat.Term {", "{"},
+			{"raftnode/transport.go", "min(committed, have.index)", "committed"},
+		},
+	},
+	{
 		Name: "no-fsync", Bug: "the log is not synced to the disk", LogStore: "bolt",
 		Edits: []Edit{{"raftnode/store.go", "Path: filepath.Join(dir, boltFile),", "Path: filepath.Join(dir, boltFile), NoSync: true,"}},
 	},

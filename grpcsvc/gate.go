@@ -73,10 +73,10 @@ func bareName(method string) string { return method[strings.LastIndexByte(method
 // heartbeats that controllers' meetings hang on, nor do joins that wait for controllers keep out the
 // ends that make room.
 const (
-	maxReporting   = 2048 // of large fleets, what comes during a failover
+	maxReporting   = 1024
 	maxRegistering = 512
 	maxBeating     = 512
-	maxJoining     = 1024 // a controller may take seconds to answer
+	maxJoining     = 512 // twice as many, on two cores, and overload makes heartbeats late
 	maxEnding      = 512
 	maxReading     = 1024
 )
