@@ -197,6 +197,7 @@ func (sr *snapshotReader) check(s *State, t *commandv1.SnapshotTrailer) error {
 	if _, err := sr.r.ReadByte(); err != io.EOF {
 		return damaged("something follows the trailer")
 	}
+	s.indexByController()
 	return nil
 }
 
@@ -205,10 +206,11 @@ func (s *State) seal() []byte {
 	return binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(s.hash(), s.index), s.term)
 }
 
+// restoreAssignment leaves the index by controller to the end.
 func (s *State) restoreAssignment(a *Assignment) {
 	s.shareStrings(a)
 	if a.Live() {
-		s.setLive(a)
+		s.putLive(a)
 	} else {
 		s.addEnded(a)
 	}

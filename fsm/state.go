@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"iter"
+	"maps"
+	"slices"
 
 	"github.com/tidwall/btree"
 )
@@ -254,15 +256,36 @@ func (s *State) setMember(m *Member) {
 
 // setLive puts a live assignment in place of the one with its key.
 func (s *State) setLive(a *Assignment) {
+	s.putLive(a)
+	s.liveByMC.Set(a)
+}
+
+// putLive is setLive but for the index by controller.
+func (s *State) putLive(a *Assignment) {
 	a.sum = a.digest()
 	if old, replaced := s.live.Set(liveItem{a.MeetingKey, a}); replaced {
 		s.liveByMC.Delete(old.a)
 		s.uncountLive(old.a)
 	}
-	s.liveByMC.Set(a)
 	s.lookup.live[a.MeetingKey] = a
 	s.census.live(a, +1)
 	s.recordsTotal = s.recordsTotal.add(a.sum)
+}
+
+// indexByController makes the index of live assignments by controller anew. They are gathered by
+// controller first: put in one by one, each would land somewhere else in the tree.
+func (s *State) indexByController() {
+	byMC := make(map[string][]*Assignment)
+	s.live.Scan(func(i liveItem) bool {
+		byMC[i.a.MCID] = append(byMC[i.a.MCID], i.a)
+		return true
+	})
+	s.liveByMC.Clear()
+	for _, id := range slices.Sorted(maps.Keys(byMC)) {
+		for _, a := range byMC[id] {
+			s.liveByMC.Load(a)
+		}
+	}
 }
 
 func (s *State) dropLive(a *Assignment) {
