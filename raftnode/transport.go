@@ -32,9 +32,9 @@ var errDiskStalled = errors.New("this replica's disk does not answer: it gives u
 // must know: raft counts an acknowledgement that was on its way before the read began, and a
 // leader that was stopped meanwhile would believe it.
 //
-// It tells the commit index with heartbeats, too (Ongaro's thesis, section 3.8, leaves that open): a
-// round that confirms the leader for a read brings the followers what they wait for to answer theirs.
-// Raft itself tells it with the next entry, or when nothing has come for a while.
+// It tells the commit index with heartbeats, as in Ongaro's thesis (section 3.5) and as etcd does: raft
+// tells it with the next entry, or when nothing has come for a while. So a round that confirms the
+// leader for a read brings the followers what they wait for to answer theirs.
 //
 // It keeps quiet while the leader's disk hangs.
 //
