@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"sync/atomic"
 	"time"
 
@@ -126,11 +127,19 @@ func (s *stores) dropOutdatedLog(log hclog.Logger) error {
 	return s.log.DeleteRange(first, last)
 }
 
-func openWAL(dir string, log hclog.Logger) (*raftwal.WAL, error) {
+// openWAL makes an error of a panic: bbolt, in which the log keeps its list of segments, panics at damage
+// that reading it through has not met.
+func openWAL(dir string, log hclog.Logger) (wal *raftwal.WAL, err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if cause := recover(); cause != nil {
+			wal, err = nil, fmt.Errorf("the write-ahead log %s is damaged: %v", dir, cause)
+		}
+	}()
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the write-ahead log's folder: %w", err)
 	}
-	wal, err := raftwal.Open(dir, raftwal.WithLogger(log.Named("wal")))
+	wal, err = raftwal.Open(dir, raftwal.WithLogger(log.Named("wal")))
 	if err != nil {
 		return nil, fmt.Errorf("open the write-ahead log: %w", err)
 	}
