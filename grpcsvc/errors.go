@@ -132,14 +132,10 @@ func noLeader() error {
 		"the cluster has no leader, or this replica cannot reach it", nil, retryElection)
 }
 
-// errOverloaded is made once: it is given most often when there is no time for it.
-var errOverloaded = overloaded()
-
-// overloaded refuses work that would only have waited in a queue.
-func overloaded() error {
-	return retryable(codes.ResourceExhausted, ReasonOverloaded,
-		"too much work is queued", nil, retryQueue)
-}
+// errOverloaded refuses work that would only have waited in a queue. It is made once: it is given most
+// often when there is no time for it.
+var errOverloaded = retryable(codes.ResourceExhausted, ReasonOverloaded,
+	"too much work is queued", nil, retryQueue)
 
 func retryable(code codes.Code, reason, message string, metadata map[string]string, after time.Duration) error {
 	return statusError(code, reason, message, metadata,

@@ -37,7 +37,7 @@ func TestErrors(t *testing.T) {
 		{controllersUnreachable(), codes.Unavailable, "CONTROLLERS_UNREACHABLE", true, "timed out"},
 		{noLeader(), codes.Unavailable, "NO_LEADER", true, "leader"},
 		{fenced("m-1", "eu", 42), codes.FailedPrecondition, "FENCED", false, "token 42"},
-		{overloaded(), codes.ResourceExhausted, "OVERLOADED", true, "queued"},
+		{errOverloaded, codes.ResourceExhausted, "OVERLOADED", true, "queued"},
 	}
 	for _, test := range tests {
 		st := status.Convert(test.err)

@@ -127,7 +127,7 @@ func (s *reportStream) admitReports(ctx context.Context, n int) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		return overloaded()
+		return errOverloaded
 	}
 	return nil
 }

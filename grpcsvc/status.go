@@ -20,7 +20,7 @@ func statusOf(ctx context.Context, err error) error {
 	}
 	switch {
 	case errors.Is(err, raftnode.ErrOverloaded), errors.Is(err, batch.ErrFull):
-		return overloaded()
+		return errOverloaded
 	case tryAgain(err), errors.Is(err, batch.ErrClosed):
 		return noLeader()
 	case errors.Is(err, raftnode.ErrNotUnderstood):
