@@ -85,7 +85,7 @@ var Mutants = []Mutant{
 		Name: "snapshot-forgets", Bug: "a snapshot leaves out why assignments ended",
 		Edits: []Edit{
 			{"fsm/record.go", "rec.EndReason = a.EndReason", "rec.EndReason = \"\""},
-			{"fsm/snapshot.go", "if !bytes.Equal(t.StateHash, s.seal()) {", "if bytes.Equal(t.StateHash, nil) {"},
+			{"fsm/restore.go", "if !bytes.Equal(t.StateHash, s.seal()) {", "if bytes.Equal(t.StateHash, nil) {"},
 		},
 	},
 	{

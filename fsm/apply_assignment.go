@@ -163,6 +163,7 @@ func (a applier) endLive(live *Assignment, reason string, request uint64) *Assig
 	ended := *live
 	// State time may still be 0 in a log without stamps; an end must not look live.
 	ended.EndedAtMs, ended.EndReason, ended.EndRequest = max(a.stampMs, 1), reason, request
+	ended.sum = ended.digest()
 	a.addEnded(&ended)
 	a.eachNode(live, func(n *Node) *Node { return n.unplaced(live.AssignedAtMs / 1000) })
 	return &ended

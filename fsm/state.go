@@ -7,6 +7,7 @@ import (
 	"iter"
 	"maps"
 	"slices"
+	"sync"
 
 	"github.com/tidwall/btree"
 )
@@ -256,24 +257,48 @@ func (s *State) setMember(m *Member) {
 
 // setLive puts a live assignment in place of the one with its key.
 func (s *State) setLive(a *Assignment) {
-	s.putLive(a)
-	s.liveByMC.Set(a)
-}
-
-// putLive is setLive but for the index by controller.
-func (s *State) putLive(a *Assignment) {
 	a.sum = a.digest()
 	if old, replaced := s.live.Set(liveItem{a.MeetingKey, a}); replaced {
 		s.liveByMC.Delete(old.a)
 		s.uncountLive(old.a)
 	}
+	s.liveByMC.Set(a)
 	s.lookup.live[a.MeetingKey] = a
+	s.countLive(a)
+}
+
+func (s *State) countLive(a *Assignment) {
 	s.census.live(a, +1)
 	s.recordsTotal = s.recordsTotal.add(a.sum)
 }
 
-// indexByController makes the index of live assignments by controller anew. They are gathered by
-// controller first: put in one by one, each would land somewhere else in the tree.
+// restoreLive is setLive for one that has its digest. Live assignments that come in their order are
+// put in faster, and found by their keys alone until indexLive.
+func (s *State) restoreLive(a *Assignment) {
+	if old, replaced := s.live.Load(liveItem{a.MeetingKey, a}); replaced {
+		s.uncountLive(old.a)
+	}
+	s.countLive(a)
+}
+
+// indexLive makes the indexes of live assignments anew.
+func (s *State) indexLive() {
+	var both sync.WaitGroup
+	both.Go(s.lookUpLive)
+	both.Go(s.indexByController)
+	both.Wait()
+}
+
+func (s *State) lookUpLive() {
+	s.lookup.live = make(map[MeetingKey]*Assignment, s.live.Len())
+	s.live.Scan(func(i liveItem) bool {
+		s.lookup.live[i.key] = i.a
+		return true
+	})
+}
+
+// indexByController gathers by controller first: put in one by one, each would land somewhere else
+// in the tree.
 func (s *State) indexByController() {
 	byMC := make(map[string][]*Assignment)
 	s.live.Scan(func(i liveItem) bool {
@@ -300,8 +325,8 @@ func (s *State) uncountLive(a *Assignment) {
 	s.recordsTotal = s.recordsTotal.sub(a.sum)
 }
 
+// addEnded takes one that has its digest.
 func (s *State) addEnded(a *Assignment) {
-	a.sum = a.digest()
 	if old, replaced := s.ended.Set(a); replaced {
 		s.endedByTime.Delete(old)
 		s.recordsTotal = s.recordsTotal.sub(old.sum)
