@@ -13,6 +13,7 @@ import (
 // applier feeds committed entries to the state machine, many at once.
 type applier struct {
 	machine *fsm.Machine
+	log     *parallelLog
 	applied *watermark
 	metrics *Metrics
 	fatal   func(error)
@@ -26,6 +27,11 @@ func (a *applier) Apply(entry *raft.Log) any { return a.ApplyBatch([]*raft.Log{e
 // ApplyBatch applies entries in order. The answer to each is its []fsm.Result. Entries that
 // change the Raft configuration come along and count as applied.
 func (a *applier) ApplyBatch(logs []*raft.Log) []any {
+	last := logs[len(logs)-1].Index
+	if err := a.log.await(last); err != nil { // until then, a leader that dies may lose what is committed
+		a.fatal(err)
+		panic(err)
+	}
 	start := time.Now()
 	entries := make([]fsm.Entry, len(logs))
 	for i, l := range logs {
@@ -47,7 +53,7 @@ func (a *applier) ApplyBatch(logs []*raft.Log) []any {
 		}
 	}
 	a.metrics.applyDuration.Observe(time.Since(start).Seconds())
-	a.applied.advance(logs[len(logs)-1].Index)
+	a.applied.advance(last)
 	return answers
 }
 

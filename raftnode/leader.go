@@ -20,8 +20,7 @@ type Leadership struct {
 
 // Leading returns the leadership that this replica holds, as far as it knows; nil when it does
 // not lead or is not ready. Only a commit or ReadIndex proves that nobody else leads since. It is nil
-// while this replica's disk hangs, too: raft hangs with it and learns nothing of the next leader, and
-// calls that were let in would hang as well.
+// while this replica's disk hangs, too: calls that were let in would hang with it.
 func (n *Node) Leading() *Leadership {
 	if n.stores.log.stalled() > maxDiskStall {
 		return nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"slices"
 	"sync"
@@ -24,6 +25,7 @@ type Node struct {
 	metrics   *Metrics
 	dir       *dataDir
 	stores    *stores
+	parallel  *parallelLog
 	transport *transport
 	raft      *raft.Raft // set before started is closed
 	machine   *fsm.Machine
@@ -78,6 +80,7 @@ func Open(c Config) (*Node, error) {
 		done:    make(chan struct{}),
 		woken:   make(chan struct{}, 1),
 	}
+	n.parallel = newParallelLog(stores.log, n.leads)
 	n.changed.Store(new(make(chan struct{})))
 	if err := n.start(); err != nil {
 		return nil, errors.Join(err, stores.close(), dir.close())
@@ -124,7 +127,7 @@ func (n *Node) start() error {
 	self := n.dir.self()
 	address := serverAddress(self.serverID(), n.config.RaftAdvertise)
 	stream := newStreamLayer(listener, address, n.introduce, n.receive, n.log.Named("transport"))
-	n.transport = newTransport(stream, n.stores.log, n.leadsServer, n.committedIn, n.log)
+	n.transport = newTransport(stream, n.parallel, n.leadsServer, n.committedIn, n.log)
 	if err := n.begin(self); err != nil {
 		return errors.Join(err, n.transport.Close())
 	}
@@ -149,11 +152,11 @@ func (n *Node) begin(self identity) error {
 func (n *Node) startRaft(rc *raft.Config) error {
 	changes := make(chan bool, 1)
 	rc.NotifyCh = changes
-	cache, err := raft.NewLogCache(1024, n.stores.log)
+	cache, err := raft.NewLogCache(1024, n.parallel)
 	if err != nil {
 		return fmt.Errorf("make the log cache: %w", err)
 	}
-	sm := &applier{machine: n.machine, applied: &n.applied, metrics: n.metrics, fatal: n.config.Fatal}
+	sm := &applier{machine: n.machine, log: n.parallel, applied: &n.applied, metrics: n.metrics, fatal: n.config.Fatal}
 	n.raft, err = n.newRaft(rc, sm, cache)
 	if err != nil {
 		return err
@@ -195,11 +198,16 @@ func (n *Node) running() *raft.Raft {
 	}
 }
 
+// leads says whether raft takes this replica for the leader.
+func (n *Node) leads() bool {
+	r := n.running()
+	return r != nil && r.State() == raft.Leader
+}
+
 // leadsIn says whether this replica leads in a term, ready or not. (Raft asks through its transport
 // before NewRaft has returned.)
 func (n *Node) leadsIn(term uint64) bool {
-	r := n.running()
-	return r != nil && r.State() == raft.Leader && r.CurrentTerm() == term
+	return n.leads() && n.raft.CurrentTerm() == term
 }
 
 // leadsServer says whether this replica leads another one in a term.
@@ -207,14 +215,20 @@ func (n *Node) leadsServer(id raft.ServerID, term uint64) bool {
 	return n.leadsIn(term) && slices.ContainsFunc(n.servers(), isServer(id))
 }
 
-// committedIn is the commit index when this replica leads in a term, else 0. The index is looked at
-// first: one that leads afterwards led then, and what it has committed is of its own log.
-func (n *Node) committedIn(term uint64) uint64 {
+// committed is the commit index, as far as it is on this disk: a leader that dies may lose what is not.
+// Everything that was acknowledged is below.
+func (n *Node) committed() uint64 {
 	r := n.running()
 	if r == nil {
 		return 0
 	}
-	if index := r.CommitIndex(); n.leadsIn(term) {
+	return n.parallel.storedUpTo(r.CommitIndex())
+}
+
+// committedIn is the commit index when this replica leads in a term, else 0. The index is looked at
+// first: one that leads afterwards led then, and what it has committed is of its own log.
+func (n *Node) committedIn(term uint64) uint64 {
+	if index := n.committed(); n.leadsIn(term) {
 		return index
 	}
 	return 0
@@ -275,7 +289,7 @@ func (n *Node) Status() Status {
 	s := Status{
 		Leader:      n.Leader(),
 		Term:        r.CurrentTerm(),
-		CommitIndex: r.CommitIndex(),
+		CommitIndex: n.committed(),
 		LastIndex:   r.LastIndex(),
 	}
 	for _, server := range n.servers() {
@@ -318,7 +332,7 @@ func (n *Node) Shutdown() error {
 		errs = append(errs, n.transport.Close())
 		close(n.done)
 		n.tasks.Wait()
-		errs = append(errs, n.stores.close(), n.dir.close())
+		errs = append(errs, n.parallel.await(math.MaxUint64), n.stores.close(), n.dir.close())
 	})
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("shut down raft: %w", err)

@@ -36,7 +36,7 @@ func (n *Node) confirm() (ReadIndex, error) {
 	if lead == nil {
 		return ReadIndex{}, ErrNotLeader
 	}
-	read := ReadIndex{Index: n.raft.CommitIndex(), Term: lead.Term}
+	read := ReadIndex{Index: n.committed(), Term: lead.Term}
 	began := time.Now()
 	for time.Since(began) < maxConfirm && n.Leading() == lead {
 		if err := n.raft.VerifyLeader().Error(); err != nil {

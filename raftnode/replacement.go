@@ -122,7 +122,7 @@ func (n *Node) keepMembers(lead *Leadership) {
 			p := n.presence(id, lead)
 			return outlook{p, p == present && committed > 0 && n.transport.hasStored(id, lead.Term, committed)}
 		})
-		committed = n.raft.CommitIndex()
+		committed = n.committed()
 		if next.kind == none {
 			continue
 		}

@@ -20,9 +20,9 @@ const (
 	maxDiskStall = 2 * time.Second
 )
 
-var errDiskStalled = errors.New("this replica's disk does not answer: it gives up leading")
+var errDiskStalled = errors.New("this replica's disk does not answer: it does not lead")
 
-// transport is raft's TCP transport with five changes.
+// transport is raft's TCP transport with six changes.
 //
 // Heartbeats take the ordinary way: raft's short cut handles them on the connection's
 // goroutine, where one of a newer term can overtake an append of an older one and let logs
@@ -36,17 +36,21 @@ var errDiskStalled = errors.New("this replica's disk does not answer: it gives u
 // tells it with the next entry, or when nothing has come for a while. So a round that confirms the
 // leader for a read brings the followers what they wait for to answer theirs.
 //
-// It keeps quiet while the leader's disk hangs.
+// It tells of nothing as committed that is not on the leader's own disk yet, or that the peer is not
+// known to have stored of this leader's log.
+//
+// It keeps quiet while this replica's disk hangs: it neither leads nor asks for votes.
 //
 // It returns a failure to replicate only once the peer answers heartbeats again: raft waits
 // longer after every failure, up to ten seconds, and a follower that is back would be left behind
 // that long, with the quorum if another one fails meanwhile.
 type transport struct {
 	*raft.NetworkTransport
-	log *durableLog
+	log *parallelLog
 	// leads says whether this replica still leads a server in a term.
 	leads func(id raft.ServerID, term uint64) bool
-	// committed is the commit index of this replica, when it leads in a term; else 0.
+	// committed is the commit index of this replica, as far as it is on its disk, when it leads in a
+	// term; else 0.
 	committed func(term uint64) uint64
 	mu        sync.Mutex
 	acks      map[raft.ServerID]ack
@@ -66,7 +70,7 @@ type ack struct {
 	sent time.Time // when the request was sent
 }
 
-func newTransport(stream raft.StreamLayer, log *durableLog, leads func(raft.ServerID, uint64) bool, committed func(uint64) uint64, logger hclog.Logger) *transport {
+func newTransport(stream raft.StreamLayer, log *parallelLog, leads func(raft.ServerID, uint64) bool, committed func(uint64) uint64, logger hclog.Logger) *transport {
 	return &transport{
 		NetworkTransport: raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 			Stream:  stream,
@@ -98,6 +102,10 @@ func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress,
 	heartbeat := isHeartbeat(req)
 	if heartbeat {
 		req = t.tellCommitted(id, req)
+	} else {
+		// No more than the request itself proves the peer to have: raft's follower believes all that
+		// it is told, of whatever its log holds.
+		req = tell(req, t.log.storedUpTo(min(req.LeaderCommitIndex, req.PrevLogEntry+uint64(len(req.Entries)))))
 	}
 	sent := time.Now()
 	if err := t.NetworkTransport.AppendEntries(id, target, req, resp); err != nil {
@@ -117,6 +125,15 @@ func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress,
 	return nil
 }
 
+// RequestPreVote asks whether others would vote for this replica.
+func (t *transport) RequestPreVote(id raft.ServerID, target raft.ServerAddress,
+	req *raft.RequestPreVoteRequest, resp *raft.RequestPreVoteResponse) error {
+	if t.log.stalled() > maxDiskStall {
+		return errDiskStalled
+	}
+	return t.NetworkTransport.RequestPreVote(id, target, req, resp)
+}
+
 // isHeartbeat tells the request that raft sends beside replication: it carries a term only.
 func isHeartbeat(req *raft.AppendEntriesRequest) bool {
 	return req.PrevLogEntry == 0 && req.LeaderCommitIndex == 0 && len(req.Entries) == 0
@@ -130,11 +147,16 @@ func (t *transport) tellCommitted(id raft.ServerID, heartbeat *raft.AppendEntrie
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if have := t.stored[id]; have.term == heartbeat.Term {
-		told := *heartbeat // raft sends its own again
-		told.LeaderCommitIndex = min(committed, have.index)
-		return &told
+		return tell(heartbeat, min(committed, have.index))
 	}
 	return heartbeat
+}
+
+// tell is a request with another commit index.
+func tell(req *raft.AppendEntriesRequest, committed uint64) *raft.AppendEntriesRequest {
+	told := *req // raft sends its own again
+	told.LeaderCommitIndex = committed
+	return &told
 }
 
 // peerPoll is how often a failed replication looks whether its peer is back.

@@ -22,7 +22,7 @@ func newTestTransport(t *testing.T, log *durableLog) *transport {
 		log = &durableLog{LogStore: raft.NewInmemStore()}
 	}
 	stream := newTestStream(l, func(hello) answer { return answer{Standing: standingWelcome} })
-	tr := newTransport(stream, log, func(raft.ServerID, uint64) bool { return true }, func(uint64) uint64 { return 0 }, hclog.NewNullLogger())
+	tr := newTransport(stream, newParallelLog(log, func() bool { return true }), func(raft.ServerID, uint64) bool { return true }, func(uint64) uint64 { return 0 }, hclog.NewNullLogger())
 	t.Cleanup(func() { tr.Close() })
 	return tr
 }
@@ -179,6 +179,43 @@ func TestHeartbeatsTellTheCommitIndexOfWhatThePeerHasStored(t *testing.T) {
 	}
 }
 
+// An append tells of no more as committed than what it proves the peer to have, and what is on the
+// leader's own disk.
+func TestAppendsTellTheCommitIndexOfWhatIsStored(t *testing.T) {
+	follower := newTestTransport(t, nil)
+	told := make(chan uint64, 1)
+	go func() {
+		for rpc := range follower.Consumer() {
+			told <- rpc.Command.(*raft.AppendEntriesRequest).LeaderCommitIndex
+			rpc.Respond(&raft.AppendEntriesResponse{Term: 3, Success: true}, nil)
+		}
+	}()
+	log, _, open := newGatedLog()
+	leader := newTestTransport(t, log.durableLog)
+	leader.log = log
+	expect := func(req *raft.AppendEntriesRequest, want uint64, why string) {
+		t.Helper()
+		before := req.LeaderCommitIndex
+		if err := leader.AppendEntries("f", follower.LocalAddr(), req, new(raft.AppendEntriesResponse)); err != nil {
+			t.Fatal(err)
+		}
+		if got := <-told; got != want || req.LeaderCommitIndex != before {
+			t.Errorf("told %d, want %d: %s", got, want, why)
+		}
+	}
+	expect(&raft.AppendEntriesRequest{Term: 3, PrevLogEntry: 7, LeaderCommitIndex: 9}, 7, "its log may go on in another way")
+	expect(&raft.AppendEntriesRequest{Term: 3, PrevLogEntry: 7, LeaderCommitIndex: 9, Entries: entriesFrom(8, 3)}, 9, "it has more than that")
+	if err := log.StoreLogs(entriesFrom(8, 2)); err != nil {
+		t.Fatal(err)
+	}
+	expect(&raft.AppendEntriesRequest{Term: 3, PrevLogEntry: 9, LeaderCommitIndex: 9}, 7, "the leader's disk has no more")
+	close(open)
+	if err := log.await(9); err != nil {
+		t.Fatal(err)
+	}
+	expect(&raft.AppendEntriesRequest{Term: 3, PrevLogEntry: 9, LeaderCommitIndex: 9}, 9, "the leader's disk has it now")
+}
+
 func TestARefusalIsNoAcknowledgement(t *testing.T) {
 	leader, follower := newTestTransport(t, nil), newTestTransport(t, nil)
 	follow(follower, 9)
@@ -199,6 +236,10 @@ func TestALeaderWhoseDiskHangsKeepsQuiet(t *testing.T) {
 	err := leader.AppendEntries("f", follower.LocalAddr(), &raft.AppendEntriesRequest{Term: 3}, new(raft.AppendEntriesResponse))
 	if !errors.Is(err, errDiskStalled) || received.Load() != 0 {
 		t.Fatalf("got %v and %d heartbeats, want none sent", err, received.Load())
+	}
+	err = leader.RequestPreVote("f", follower.LocalAddr(), &raft.RequestPreVoteRequest{Term: 4}, new(raft.RequestPreVoteResponse))
+	if !errors.Is(err, errDiskStalled) || received.Load() != 0 {
+		t.Fatalf("got %v and %d requests for votes, want none sent", err, received.Load())
 	}
 }
 
