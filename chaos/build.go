@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -35,9 +36,20 @@ var adjustableClock = []Edit{
 // begin says what`},
 }
 
-// UnderTest builds the program with nothing changed but a wall clock that can be moved.
+// faultyDisk lets the run hold up and fail what one replica writes.
+var faultyDisk = []Edit{
+	{"raftnode/store.go", "\"github.com/conclave-rtc/conclave/fsm\"\n", "\"github.com/conclave-rtc/conclave/fsm\"\n\t\"github.com/conclave-rtc/conclave/localcluster/diskfault\"\n"},
+	{"raftnode/store.go", "stable: durableStable{bolt, end}, snapshots: snapshots,", "stable: durableStable{diskfault.Of(dir).Stable(bolt), end}, snapshots: diskfault.Of(dir).Snapshots(snapshots),"},
+	{"raftnode/store.go", "&checkedLog{store}", "&checkedLog{diskfault.Of(dir).Log(store)}"},
+}
+
+// instruments are what the run needs inside of a replica.
+var instruments = slices.Concat(adjustableClock, faultyDisk)
+
+// UnderTest builds the program with nothing changed but a wall clock that can be moved and disks that
+// can be made to fail.
 func UnderTest(ctx context.Context, root, dir string) (binary string, err error) {
-	return Build(ctx, root, dir, "under-test", adjustableClock)
+	return Build(ctx, root, dir, "under-test", instruments)
 }
 
 // Build builds the program with edits that only this build has (go build -overlay). Root is the

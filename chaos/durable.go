@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/conclave-rtc/conclave/localcluster"
+	"github.com/conclave-rtc/conclave/localcluster/diskfault"
 )
 
 // A killed process loses nothing that the kernel has, so killing alone cannot tell a log that is
@@ -22,6 +23,38 @@ import (
 
 // witnessed is how many writes are watched.
 const witnessed = 20
+
+// ownWrite is how long the leader's writes are made to take while acknowledgements are timed.
+const ownWrite = 50 * time.Millisecond
+
+// leaderDurable slows the leader's disk: whatever its followers have, nothing may be acknowledged before it
+// has been written there too, as the majority counts it in.
+func (r *run) leaderDurable(ctx context.Context, h *history) error {
+	if !r.Instrumented {
+		return nil // the report says so
+	}
+	leader, err := r.system.leader(ctx)
+	if err != nil {
+		return err
+	}
+	if err := diskfault.Set(leader.DataDir, diskfault.Fault{Only: diskfault.Log, Delay: ownWrite}); err != nil {
+		return err
+	}
+	calls := r.oneByOne(ctx, "timed")
+	if err := diskfault.Clear(leader.DataDir); err != nil {
+		return err
+	}
+	if now, err := r.system.leader(ctx); err != nil || now != leader {
+		return err // another one's disk is not slow
+	}
+	for _, c := range calls {
+		r.report.Checks[2]++
+		if took := c.to.Sub(c.from); took < ownWrite {
+			r.violations.add(2, "acknowledged after the leader's own write", h.now(), "a join was acknowledged after %v, the leader's disk took %v", took, ownWrite)
+		}
+	}
+	return nil
+}
 
 // durable watches a few writes.
 func (r *run) durable(ctx context.Context, h *history) error {
@@ -42,7 +75,7 @@ func (r *run) durable(ctx context.Context, h *history) error {
 	if err := pause(ctx, 500*time.Millisecond); err != nil { // until strace has attached itself
 		return err
 	}
-	calls := r.oneByOne(ctx)
+	calls := r.oneByOne(ctx, "witnessed")
 	for _, tracer := range tracers {
 		_ = tracer.Process.Signal(syscall.SIGINT) // it lets go of the replica
 		_ = tracer.Wait()                         // how it ended says nothing
@@ -73,10 +106,10 @@ func (r *run) durable(ctx context.Context, h *history) error {
 type span struct{ from, to time.Time }
 
 // oneByOne makes joins one after the other, with pauses that let the log come to rest.
-func (r *run) oneByOne(ctx context.Context) (calls []span) {
+func (r *run) oneByOne(ctx context.Context, name string) (calls []span) {
 	probe := &client{clients: &clients{system: r.system, history: newHistory(r.start)}, conn: r.system.clientConns[0], replica: r.system.keeper().ID}
 	for i := range witnessed {
-		call := &Call{Kind: KindJoin, Meeting: fmt.Sprintf("witnessed-%d-%d", r.Seed, i), Region: regions[0]}
+		call := &Call{Kind: KindJoin, Meeting: fmt.Sprintf("%s-%d-%d", name, r.Seed, i), Region: regions[0]}
 		from := time.Now()
 		if probe.make(ctx, call); call.Outcome == Done && call.Created {
 			calls = append(calls, span{from, time.Now()})

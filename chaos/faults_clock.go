@@ -13,15 +13,8 @@ import (
 const groupClock = "clock"
 
 var clockFaults = []Fault{
-	{Name: "clock-ahead", Group: groupClock, Weight: 1, needs: needClock, inflict: jump(1)},
-	{Name: "clock-behind", Group: groupClock, Weight: 1, needs: needClock, inflict: jump(-1)},
-}
-
-func needClock(c Config) error {
-	if !c.Clock {
-		return errors.New("this binary's clock cannot be moved")
-	}
-	return nil
+	{Name: "clock-ahead", Group: groupClock, Weight: 1, needs: needInstruments, inflict: jump(1)},
+	{Name: "clock-behind", Group: groupClock, Weight: 1, needs: needInstruments, inflict: jump(-1)},
 }
 
 // jump moves the wall clock of one replica, often the leader's, by seconds or by hours, and back

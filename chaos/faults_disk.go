@@ -75,8 +75,7 @@ func hangingSync(ctx context.Context, n *nemesis) error {
 	return n.hold(ctx, 4*time.Second, 5*time.Second)
 }
 
-// failing makes a system call of the leader's or a follower's log fail. The replica must end: what
-// is on the disk is not known after that.
+// failing makes a system call of the leader's or a follower's log fail.
 func failing(inject string) func(context.Context, *nemesis) error {
 	return func(ctx context.Context, n *nemesis) error {
 		r := n.anyReplica()
@@ -86,21 +85,30 @@ func failing(inject string) func(context.Context, *nemesis) error {
 			return err
 		}
 		defer undo()
-		ended := make(chan struct{})
-		go func() {
-			_ = r.Wait() // not how it ended counts, but that it did
-			close(ended)
-		}()
-		select {
-		case <-ended:
-		case <-time.After(resumeBound):
-			if ctx.Err() == nil {
-				return fmt.Errorf("%s goes on although its disk fails (%s)", r.ID, inject)
-			}
-			return nil // nothing may have been written since the clients left
+		if ended, err := n.endsByItself(ctx, r, inject); !ended {
+			return err
 		}
 		undo()
 		return n.system.start(r)
+	}
+}
+
+// endsByItself waits until a replica whose disk fails ends, as it must: what is on the disk is not known
+// after that.
+func (n *nemesis) endsByItself(ctx context.Context, r *localcluster.Replica, fault string) (ended bool, err error) {
+	gone := make(chan struct{})
+	go func() {
+		_ = r.Wait() // not how it ended counts, but that it did
+		close(gone)
+	}()
+	select {
+	case <-gone:
+		return true, nil
+	case <-time.After(resumeBound):
+		if ctx.Err() == nil {
+			return false, fmt.Errorf("%s goes on although its disk fails (%s)", r.ID, fault)
+		}
+		return false, nil // nothing may have been written since the clients left
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 )
 
@@ -48,6 +49,14 @@ var Mutants = []Mutant{
 	{
 		Name: "no-fsync", Bug: "the log is not synced to the disk", LogStore: "bolt",
 		Edits: []Edit{{"raftnode/store.go", "Path: filepath.Join(dir, boltFile),", "Path: filepath.Join(dir, boltFile), NoSync: true,"}},
+	},
+	{
+		Name: "acknowledged-before-written", Bug: "a leader acknowledges what only its followers have written",
+		Edits: []Edit{{"raftnode/applier.go", "err := a.log.await(last); err != nil {", "err := a.log.await(0); err != nil {"}},
+	},
+	{
+		Name: "write-retried", Bug: "a write that failed is tried again",
+		Edits: []Edit{{"raftnode/store.go", "l.fatal(fmt.Errorf(\"write the Raft log: %w\", err))", "for err != nil {\n\t\t\ttime.Sleep(10 * time.Millisecond)\n\t\t\terr = l.LogStore.StoreLogs(entries)\n\t\t}"}},
 	},
 	{
 		Name: "timers-kept", Bug: "a new leader gives nobody a new period of grace",
@@ -103,7 +112,7 @@ var Mutants = []Mutant{
 
 // build builds the program with a mutant's edits.
 func (m Mutant) build(ctx context.Context, root, dir string) (binary string, err error) {
-	return Build(ctx, root, dir, m.Name, append(m.Edits, adjustableClock...))
+	return Build(ctx, root, dir, m.Name, slices.Concat(m.Edits, instruments))
 }
 
 // Catch is how a mutant was caught.
@@ -125,7 +134,7 @@ func CatchMutant(ctx context.Context, m Mutant, root string, c Config) (Catch, e
 	if c.Binary, err = m.build(ctx, root, dir); err != nil {
 		return Catch{}, err
 	}
-	c.Clock = true
+	c.Instrumented = true
 	c.Dir = filepath.Join(dir, "run")
 	if m.LogStore != "" {
 		c.LogStore = m.LogStore

@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"sync"
@@ -271,9 +272,16 @@ func selectFaults(c Config) (chosen []Fault, leftOut []string, err error) {
 	return chosen, leftOut, nil
 }
 
+func needInstruments(c Config) error {
+	if !c.Instrumented {
+		return errors.New("this binary was not built for it")
+	}
+	return nil
+}
+
 func allFaults() []Fault {
 	var all []Fault
-	for _, group := range [][]Fault{processFaults, networkFaults, diskFaults, clockFaults, fleetFaults} {
+	for _, group := range [][]Fault{processFaults, networkFaults, diskFaults, storeFaults, clockFaults, fleetFaults} {
 		all = append(all, group...)
 	}
 	return all

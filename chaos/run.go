@@ -20,8 +20,9 @@ import (
 type Config struct {
 	// Binary is the conclave executable under test.
 	Binary string
-	// Clock says that the binary's wall clock can be moved: UnderTest built it.
-	Clock bool
+	// Instrumented says that the binary's wall clock can be moved and its disks be made to fail:
+	// UnderTest built it.
+	Instrumented bool
 	// Dir takes data folders, logs and histories. It is removed after a run without violation,
 	// unless Keep is set.
 	Dir  string
@@ -195,7 +196,7 @@ func (r *run) trouble(ctx context.Context, n *nemesis, number int, d time.Durati
 		return rest, err
 	}
 	if number == 1 {
-		if err := r.durable(ctx, n.history); err != nil {
+		if err := errors.Join(r.durable(ctx, n.history), r.leaderDurable(ctx, n.history)); err != nil {
 			return rest, err
 		}
 	}

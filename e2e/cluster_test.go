@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -42,10 +43,10 @@ type cluster struct {
 // folder.
 func startCluster(t *testing.T, args ...string) *cluster {
 	t.Helper()
-	return startReplicas(t, 3, args...)
+	return startReplicas(t, binary, 3, args...)
 }
 
-func startReplicas(t *testing.T, n int, args ...string) *cluster {
+func startReplicas(t *testing.T, binary string, n int, args ...string) *cluster {
 	t.Helper()
 	dir := keptFolder(t)
 	replicas, err := localcluster.New(localcluster.Config{Binary: binary, Replicas: n, Dir: dir, Args: args})
@@ -239,11 +240,17 @@ func logSize(t *testing.T, r *localcluster.Replica) int { return len(logSince(t,
 // assignments is a client of one replica.
 func assignments(t *testing.T, r *localcluster.Replica) conclavev1.AssignmentServiceClient {
 	t.Helper()
+	return conclavev1.NewAssignmentServiceClient(connection(t, r))
+}
+
+// connection is to one replica.
+func connection(t *testing.T, r *localcluster.Replica) *grpc.ClientConn {
+	t.Helper()
 	conn, err := r.Conn()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return conclavev1.NewAssignmentServiceClient(conn)
+	return conn
 }
 
 // join joins a meeting at one replica, and tries again while the cluster is not able to.

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
+	"github.com/conclave-rtc/conclave/localcluster/diskfault"
 	conclavev1 "github.com/conclave-rtc/conclave/proto/conclave/v1"
 	darktowerv1 "github.com/conclave-rtc/conclave/proto/darktower/v1"
 )
@@ -25,24 +26,52 @@ const scriptLength = 6
 // A replica dies at its N-th fsync, for every N of a short script, its first start included, and
 // is started again: it comes back, with everything that it acknowledged.
 func TestCrashAtEveryFsync(t *testing.T) {
+	t.Parallel() // it waits for elections, mostly
 	strace, err := exec.LookPath("strace")
 	if err != nil {
 		t.Skip("strace is not installed")
 	}
+	// strace counts by thread: a point is met by whichever thread makes its N-th call first.
+	sweep(t, 3, func(dir string, n int) []string {
+		return []string{strace, "-f", "-qq", "-o", "/dev/null",
+			"-e", "trace=fsync,fdatasync", "-e", "inject=fsync,fdatasync:signal=KILL:when=" + strconv.Itoa(n), binary}
+	})
+}
+
+// The same at every write to one of its stores, before and after it is done: exact, and without strace.
+func TestCrashAtEveryWrite(t *testing.T) {
+	t.Parallel()
+	breakable := withFaultyDisk(t)
+	for name, written := range map[string]bool{"before": false, "after": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			// Term and vote, the founding entries, and the script.
+			sweep(t, 8+scriptLength, func(dir string, n int) []string {
+				if err := diskfault.Set(dir, diskfault.Fault{After: n - 1, Kill: true, Written: written}); err != nil {
+					t.Fatal(err)
+				}
+				return []string{breakable}
+			})
+		})
+	}
+}
+
+// sweep runs the script until it survives its N-th point, which must be beyond least. Program says what
+// is run so that it dies there.
+func sweep(t *testing.T, least int, program func(dir string, n int) []string) {
+	t.Helper()
 	for n := 1; ; n++ {
 		dir := filepath.Join(t.TempDir(), strconv.Itoa(n))
-		// strace counts by thread: a point is met by whichever thread makes its N-th call first.
-		acknowledged, died := register(t, dir, scriptLength, strace, "-f", "-qq", "-o", "/dev/null",
-			"-e", "trace=fsync,fdatasync", "-e", "inject=fsync,fdatasync:signal=KILL:when="+strconv.Itoa(n))
+		acknowledged, died := register(t, dir, scriptLength, program(dir, n)...)
 		listed := listed(t, dir)
 		for _, id := range acknowledged {
 			if !listed[id] {
-				t.Errorf("killed at fsync %d: %s was acknowledged and is lost", n, id)
+				t.Errorf("killed at point %d: %s was acknowledged and is lost", n, id)
 			}
 		}
 		if !died {
-			if n < 3 {
-				t.Errorf("the script ended before fsync %d: nothing was tried", n)
+			if n <= least {
+				t.Errorf("the script ended before point %d: it has more", n)
 			}
 			t.Logf("%d crash points", n-1)
 			return
@@ -50,10 +79,11 @@ func TestCrashAtEveryFsync(t *testing.T) {
 	}
 }
 
-// register starts a replica under a command, registers handlers until it dies, and ends it.
-func register(t *testing.T, dir string, count int, under ...string) (acknowledged []string, died bool) {
+// register starts a replica by a command, registers handlers until it dies, and ends it.
+func register(t *testing.T, dir string, count int, program ...string) (acknowledged []string, died bool) {
 	t.Helper()
-	api, stop := serveAlone(t, dir, under...)
+	api, ended, stop := serveAlone(t, dir, program...)
+	defer stop()
 	handlers := darktowerv1.NewMediaHandlerRegistryServiceClient(api)
 	for i := range count {
 		id := fmt.Sprintf("mh-%d", i)
@@ -63,17 +93,22 @@ func register(t *testing.T, dir string, count int, under ...string) (acknowledge
 		}, grpc.WaitForReady(i == 0))
 		cancel()
 		if err != nil {
-			break
+			select {
+			case <-ended:
+			case <-time.After(settlePatience):
+				t.Fatalf("register %s at a replica that lives: %v", id, err)
+			}
+			return acknowledged, true
 		}
 		acknowledged = append(acknowledged, id)
 	}
-	return acknowledged, stop()
+	return acknowledged, false
 }
 
 // listed starts the replica as it is and reads who is registered.
 func listed(t *testing.T, dir string) map[string]bool {
 	t.Helper()
-	api, stop := serveAlone(t, dir)
+	api, _, stop := serveAlone(t, dir, binary)
 	defer stop()
 	ctx, cancel := context.WithTimeout(t.Context(), settlePatience)
 	defer cancel()
@@ -89,9 +124,9 @@ func listed(t *testing.T, dir string) map[string]bool {
 	return ids
 }
 
-// serveAlone starts a cluster of one, under a command if one is given. Stop ends it, and says
-// whether it had ended by itself.
-func serveAlone(t *testing.T, dir string, under ...string) (api *grpc.ClientConn, stop func() (died bool)) {
+// serveAlone starts a cluster of one by a command that takes the program's arguments. Ended tells
+// that it is over, by itself or because stop has ended it.
+func serveAlone(t *testing.T, dir string, program ...string) (api *grpc.ClientConn, ended <-chan struct{}, stop func()) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -99,7 +134,7 @@ func serveAlone(t *testing.T, dir string, under ...string) (api *grpc.ClientConn
 	}
 	addr := l.Addr().String()
 	l.Close()
-	args := append(under, binary, "serve", "--node-id", "gc-1", "--data-dir", dir, "--grpc-addr", addr, "--raft-addr", "127.0.0.1:0",
+	args := append(program, "serve", "--node-id", "gc-1", "--data-dir", dir, "--grpc-addr", addr, "--raft-addr", "127.0.0.1:0",
 		"--raft-advertise", "127.0.0.1:7950", "--http-addr", "127.0.0.1:0")
 	cmd := exec.Command(args[0], args[1:]...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -109,10 +144,10 @@ func serveAlone(t *testing.T, dir string, under ...string) (api *grpc.ClientConn
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	ended := make(chan struct{})
+	over := make(chan struct{})
 	go func() {
 		_ = cmd.Wait() // by a signal
-		close(ended)
+		close(over)
 	}()
 	t.Cleanup(func() { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }) // it may be gone
 	if api, err = grpc.NewClient("passthrough:///"+addr, grpc.WithTransportCredentials(insecure.NewCredentials())); err != nil {
@@ -120,17 +155,11 @@ func serveAlone(t *testing.T, dir string, under ...string) (api *grpc.ClientConn
 	}
 	// A replica that died while it started is never ready: its callers must not wait for it.
 	go func() {
-		<-ended
+		<-over
 		api.Close()
 	}()
-	return api, func() bool {
-		select {
-		case <-ended:
-			return true
-		default:
-		}
+	return api, over, func() {
 		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // it may be gone
-		<-ended
-		return false
+		<-over
 	}
 }

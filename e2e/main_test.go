@@ -1,16 +1,34 @@
 package e2e
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
+
+	"github.com/conclave-rtc/conclave/chaos"
 )
 
-// binary is the program under test.
+// binary is the program under test, in a folder that lasts as long as the tests.
 var binary string
+
+// withFaultyDisk builds the program with disks that a test can make to fail.
+func withFaultyDisk(t *testing.T) string {
+	t.Helper()
+	built, err := buildWithFaultyDisk()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return built
+}
+
+var buildWithFaultyDisk = sync.OnceValues(func() (string, error) {
+	return chaos.UnderTest(context.Background(), "..", filepath.Dir(binary))
+})
 
 func TestMain(m *testing.M) { os.Exit(buildAndRun(m)) }
 

@@ -119,7 +119,7 @@ func TestRefusesBeforeItBegins(t *testing.T) {
 }
 
 func TestRefusesAnothersDataFolder(t *testing.T) {
-	c := startReplicas(t, 1, "--log-store", "bolt")
+	c := startReplicas(t, binary, 1, "--log-store", "bolt")
 	r := c.Replicas()[0]
 	// It holds what it has also while it is stopped, and cannot write.
 	if err := r.Signal(syscall.SIGSTOP); err != nil {

@@ -52,7 +52,7 @@ func run(ctx context.Context, c chaos.Config) (ok bool, err error) {
 		if c.Binary, err = chaos.UnderTest(ctx, ".", c.Dir); err != nil {
 			return false, err
 		}
-		c.Clock = true
+		c.Instrumented = true
 	}
 	report, err := chaos.Run(ctx, c)
 	if report != nil {
@@ -101,7 +101,7 @@ func parse(args []string) (c chaos.Config, mutants []chaos.Mutant, err error) {
 	c = chaos.Config{Progress: os.Stderr}
 	var faults, names string
 	f := flag.NewFlagSet("chaos", flag.ContinueOnError)
-	f.StringVar(&c.Binary, "binary", "", "the program under test (default: built here, with a wall clock that the run can move)")
+	f.StringVar(&c.Binary, "binary", "", "the program under test (default: built here, with a wall clock and disks that the run can disturb)")
 	f.StringVar(&c.Dir, "dir", filepath.Join(os.TempDir(), fmt.Sprintf("conclave-chaos-%d", os.Getpid())), "folder of disks and histories; kept when something is violated")
 	f.BoolVar(&c.Keep, "keep", false, "keep the folder in any case")
 	f.IntVar(&c.Replicas, "replicas", 3, "how many replicas, 3 or 5")
