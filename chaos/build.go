@@ -39,7 +39,7 @@ var adjustableClock = []Edit{
 // faultyDisk lets the run hold up and fail what one replica writes.
 var faultyDisk = []Edit{
 	{"raftnode/store.go", "\"github.com/conclave-rtc/conclave/fsm\"\n", "\"github.com/conclave-rtc/conclave/fsm\"\n\t\"github.com/conclave-rtc/conclave/localcluster/diskfault\"\n"},
-	{"raftnode/store.go", "stable: durableStable{bolt, end}, snapshots: snapshots,", "stable: durableStable{diskfault.Of(dir).Stable(bolt), end}, snapshots: diskfault.Of(dir).Snapshots(snapshots),"},
+	{"raftnode/store.go", "stable: durableStable{bolt, end}, snapshots: steadySnapshots{snapshots, dir},", "stable: durableStable{diskfault.Of(dir).Stable(bolt), end}, snapshots: diskfault.Of(dir).Snapshots(steadySnapshots{snapshots, dir}),"},
 	{"raftnode/store.go", "&checkedLog{store}", "&checkedLog{diskfault.Of(dir).Log(store)}"},
 }
 

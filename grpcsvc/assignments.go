@@ -34,6 +34,10 @@ func (a assignments) AssignMeeting(ctx context.Context, req *conclavev1.AssignMe
 	there := &conclavev1.AssignMeetingRequest{MeetingId: key.MeetingID, Region: key.Region, PreferredZone: req.PreferredZone}
 	return atLeader(ctx, a.Server, "AssignMeeting",
 		func() (*conclavev1.AssignMeetingResponse, error) {
+			if !a.joins.enter() {
+				return nil, a.overloaded(conclavev1.AssignmentService_AssignMeeting_FullMethodName)
+			}
+			defer a.joins.leave()
 			p, err := a.assigner.Join(ctx, key, req.PreferredZone)
 			if err != nil {
 				return nil, placementStatus(err, key, 0)

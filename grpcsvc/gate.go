@@ -17,13 +17,19 @@ import (
 // law the bound is also one of the time that the accepted ones take. What another replica has let in
 // and passes on is not counted again: refused here, its way would have been in vain.
 type gate struct {
-	limit    int64
+	limit    atomic.Int64
 	underWay atomic.Int64
+}
+
+func newGate(limit int64) *gate {
+	g := new(gate)
+	g.limit.Store(limit)
+	return g
 }
 
 // enter says whether there was room; who was let in must leave.
 func (g *gate) enter() bool {
-	if g.underWay.Add(1) > g.limit {
+	if g.underWay.Add(1) > g.limit.Load() {
 		g.underWay.Add(-1)
 		return false
 	}
@@ -32,7 +38,7 @@ func (g *gate) enter() bool {
 
 func (g *gate) leave() { g.underWay.Add(-1) }
 
-func (g *gate) full() bool { return g.underWay.Load() >= g.limit }
+func (g *gate) full() bool { return g.underWay.Load() >= g.limit.Load() }
 
 // turnAway refuses a call by its header, before anything is read or started for it. Whoever comes to
 // a full replica in great numbers would else take the time of those who are in, and of the heartbeats
@@ -89,7 +95,7 @@ const soon = 15 * time.Second
 func newGates() map[string]*gate {
 	gates := make(map[string]*gate)
 	bound := func(limit int64, methods ...string) {
-		g := &gate{limit: limit}
+		g := newGate(limit)
 		for _, method := range methods {
 			gates[method] = g
 			if older, ok := olderName(method); ok {

@@ -51,6 +51,7 @@ type Server struct {
 	index    *assign.Index
 
 	gates   map[string]*gate // by full method name; read only
+	joins   leaderGate
 	grpc    *grpc.Server
 	health  *health.Server
 	peers   *peers
@@ -90,6 +91,7 @@ func New(c Config, node *raftnode.Node, assigner *assign.Assigner, index *assign
 		assigner:  assigner,
 		index:     index,
 		gates:     newGates(),
+		joins:     newLeaderGate(),
 		health:    health.NewServer(),
 		session:   1 + rand.Uint64N(math.MaxUint64),
 		undecided: semaphore.NewWeighted(maxUndecided),
@@ -161,6 +163,7 @@ func olderName(method string) (string, bool) {
 // Serve answers calls on a listener until Stop. It also announces this replica to the cluster
 // and keeps its health service true.
 func (s *Server) Serve(l net.Listener) error {
+	go s.joins.run(s.done)
 	go s.announce()
 	go s.followReadiness()
 	return s.grpc.Serve(l)

@@ -127,7 +127,7 @@ func (n *Node) start() error {
 	self := n.dir.self()
 	address := serverAddress(self.serverID(), n.config.RaftAdvertise)
 	stream := newStreamLayer(listener, address, n.introduce, n.receive, n.log.Named("transport"))
-	n.transport = newTransport(stream, n.parallel, n.leadsServer, n.committedIn, n.log)
+	n.transport = newTransport(stream, n.parallel, n.inTerm, n.leadsServer, n.committedIn, n.log)
 	if err := n.begin(self); err != nil {
 		return errors.Join(err, n.transport.Close())
 	}
@@ -208,6 +208,12 @@ func (n *Node) leads() bool {
 // before NewRaft has returned.)
 func (n *Node) leadsIn(term uint64) bool {
 	return n.leads() && n.raft.CurrentTerm() == term
+}
+
+// inTerm says whether this replica is in a term.
+func (n *Node) inTerm(term uint64) bool {
+	r := n.running()
+	return r != nil && r.CurrentTerm() == term
 }
 
 // leadsServer says whether this replica leads another one in a term.

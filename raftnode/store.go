@@ -81,7 +81,7 @@ func openStores(dir string, kind LogStoreKind, log hclog.Logger, fatal func(erro
 	if err != nil {
 		return nil, fmt.Errorf("open raft.db: %w", err)
 	}
-	s := &stores{stable: durableStable{bolt, end}, snapshots: snapshots, closers: []io.Closer{bolt}}
+	s := &stores{stable: durableStable{bolt, end}, snapshots: steadySnapshots{snapshots, dir}, closers: []io.Closer{bolt}}
 	var store raft.LogStore = bolt
 	if kind == LogStoreWAL {
 		wal, err := openWAL(filepath.Join(dir, walFolder), log)

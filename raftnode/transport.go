@@ -24,9 +24,10 @@ var errDiskStalled = errors.New("this replica's disk does not answer: it does no
 
 // transport is raft's TCP transport with six changes.
 //
-// Heartbeats take the ordinary way: raft's short cut handles them on the connection's
+// Heartbeats take the ordinary way through raft: its short cut handles them on the connection's
 // goroutine, where one of a newer term can overtake an append of an older one and let logs
-// diverge (hashicorp/raft issue 695).
+// diverge (hashicorp/raft issue 695). But those of the term that this replica is in are answered before
+// (dispatch.go).
 //
 // It remembers when the request that a peer last acknowledged was sent, which is what a read
 // must know: raft counts an acknowledgement that was on its way before the read began, and a
@@ -47,6 +48,8 @@ var errDiskStalled = errors.New("this replica's disk does not answer: it does no
 type transport struct {
 	*raft.NetworkTransport
 	log *parallelLog
+	// inTerm says whether this replica is in a term.
+	inTerm func(term uint64) bool
 	// leads says whether this replica still leads a server in a term.
 	leads func(id raft.ServerID, term uint64) bool
 	// committed is the commit index of this replica, as far as it is on its disk, when it leads in a
@@ -59,6 +62,10 @@ type transport struct {
 	heard map[raft.ServerID]time.Time
 	// stored is how far a peer's log is known to be this leader's.
 	stored map[raft.ServerID]place
+
+	rpcs chan raft.RPC // for raft
+	done chan struct{}
+	stop sync.Once
 }
 
 // place is an index in the log of the leader of a term.
@@ -70,8 +77,8 @@ type ack struct {
 	sent time.Time // when the request was sent
 }
 
-func newTransport(stream raft.StreamLayer, log *parallelLog, leads func(raft.ServerID, uint64) bool, committed func(uint64) uint64, logger hclog.Logger) *transport {
-	return &transport{
+func newTransport(stream raft.StreamLayer, log *parallelLog, inTerm func(uint64) bool, leads func(raft.ServerID, uint64) bool, committed func(uint64) uint64, logger hclog.Logger) *transport {
+	t := &transport{
 		NetworkTransport: raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 			Stream:  stream,
 			MaxPool: 4,
@@ -82,12 +89,23 @@ func newTransport(stream raft.StreamLayer, log *parallelLog, leads func(raft.Ser
 			Logger:          logger.Named("transport"),
 		}),
 		log:       log,
+		inTerm:    inTerm,
 		leads:     leads,
 		committed: committed,
 		acks:      make(map[raft.ServerID]ack),
 		heard:     make(map[raft.ServerID]time.Time),
 		stored:    make(map[raft.ServerID]place),
+		rpcs:      make(chan raft.RPC),
+		done:      make(chan struct{}),
 	}
+	go t.dispatch()
+	return t
+}
+
+// Close ends the transport.
+func (t *transport) Close() error {
+	t.stop.Do(func() { close(t.done) })
+	return t.NetworkTransport.Close()
 }
 
 // SetHeartbeatHandler declines the short cut.

@@ -3,6 +3,7 @@ package raftnode
 import (
 	"errors"
 	"net"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -22,7 +23,7 @@ func newTestTransport(t *testing.T, log *durableLog) *transport {
 		log = &durableLog{LogStore: raft.NewInmemStore()}
 	}
 	stream := newTestStream(l, func(hello) answer { return answer{Standing: standingWelcome} })
-	tr := newTransport(stream, newParallelLog(log, func() bool { return true }), func(raft.ServerID, uint64) bool { return true }, func(uint64) uint64 { return 0 }, hclog.NewNullLogger())
+	tr := newTransport(stream, newParallelLog(log, func() bool { return true }), func(uint64) bool { return false }, func(raft.ServerID, uint64) bool { return true }, func(uint64) uint64 { return 0 }, hclog.NewNullLogger())
 	t.Cleanup(func() { tr.Close() })
 	return tr
 }
@@ -57,6 +58,53 @@ func TestHeartbeatsComeThroughTheConsumer(t *testing.T) {
 	}
 	if received.Load() != 1 {
 		t.Fatalf("the consumer received %d heartbeats, want 1", received.Load())
+	}
+}
+
+// A follower that is busy with an append is there all the same. But only what is of its own term can be
+// answered without it: who asks in another one must wait for raft's word.
+func TestHeartbeatsOfTheTermAreAnsweredWhileRaftIsBusy(t *testing.T) {
+	leader, follower := newTestTransport(t, nil), newTestTransport(t, nil)
+	follower.inTerm = func(term uint64) bool { return term == 3 }
+	send := func(req *raft.AppendEntriesRequest) (*raft.AppendEntriesResponse, error) {
+		resp := new(raft.AppendEntriesResponse)
+		return resp, leader.AppendEntries("f", follower.LocalAddr(), req, resp)
+	}
+	sent := make(chan error, 1)
+	go func() {
+		_, err := send(&raft.AppendEntriesRequest{Term: 3, PrevLogEntry: 7, Entries: entriesFrom(8, 1)})
+		sent <- err
+	}()
+	busyWith := <-follower.Consumer() // raft's one goroutine has it, and takes nothing else
+	for range 3 {
+		if resp, err := send(&raft.AppendEntriesRequest{Term: 3}); err != nil || !resp.Success || resp.Term != 3 {
+			t.Errorf("a heartbeat got %+v, %v", resp, err)
+		}
+	}
+	newer := make(chan uint64, 1)
+	go func() {
+		resp, err := send(&raft.AppendEntriesRequest{Term: 4})
+		if err != nil {
+			t.Error(err)
+		}
+		newer <- resp.Term
+	}()
+	busyWith.Respond(&raft.AppendEntriesResponse{Term: 3, Success: true}, nil)
+	if err := <-sent; err != nil {
+		t.Fatal(err)
+	}
+	// Raft hears of the heartbeats once, and has the word on the newer term.
+	var heard []uint64
+	for len(heard) < 2 {
+		rpc := <-follower.Consumer()
+		heard = append(heard, rpc.Command.(*raft.AppendEntriesRequest).Term)
+		rpc.Respond(&raft.AppendEntriesResponse{Term: 9}, nil)
+	}
+	if !slices.Equal(heard, []uint64{3, 4}) {
+		t.Errorf("raft heard heartbeats of the terms %v, want one of each", heard)
+	}
+	if got := <-newer; got != 9 {
+		t.Errorf("the heartbeat of a newer term was answered with %d, want raft's own word", got)
 	}
 }
 

@@ -1,0 +1,47 @@
+package grpcsvc
+
+import "time"
+
+// leaderGate bounds the joins that the leader runs at once, those that other replicas let in and passed
+// on as well. The bound falls while this process runs late, and rises again when it does not: heartbeats
+// have to wait their turn among goroutines as everything does, and a leader whose heartbeats are late is
+// voted out, which helps nobody who waits. How many joins are too many depends on what else goes on: a
+// snapshot, the garbage collector, what runs on the same machine.
+type leaderGate struct{ *gate }
+
+const (
+	mostJoins  = 4096
+	leastJoins = 32
+	// pulse is how often it is looked whether this process runs late.
+	pulse = 10 * time.Millisecond
+	// tooLate is a fifth of the time after which a follower misses its leader, by default: a heartbeat
+	// waits for its turn several times.
+	tooLate = 40 * time.Millisecond
+)
+
+func newLeaderGate() leaderGate { return leaderGate{newGate(mostJoins)} }
+
+// run keeps the bound right until done is closed.
+func (g leaderGate) run(done <-chan struct{}) {
+	for {
+		began := time.Now()
+		select {
+		case <-time.After(pulse):
+		case <-done:
+			return
+		}
+		g.adjust(time.Since(began) - pulse)
+	}
+}
+
+// adjust takes a quarter off what is under way when it is late, and else gives back a little: all within
+// a second.
+func (g leaderGate) adjust(late time.Duration) {
+	limit := g.limit.Load()
+	if late > tooLate {
+		limit = max(leastJoins, 3*min(limit, g.underWay.Load())/4)
+	} else {
+		limit = min(mostJoins, limit+1+limit/16)
+	}
+	g.limit.Store(limit)
+}

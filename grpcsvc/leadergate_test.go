@@ -1,0 +1,71 @@
+package grpcsvc
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func (g leaderGate) fill() (entered int) {
+	for g.enter() {
+		entered++
+	}
+	return entered
+}
+
+// A leader that runs late lets fewer joins in, and as many as before once it is in time.
+func TestLeaderGate(t *testing.T) {
+	g := newLeaderGate()
+	g.adjust(0)
+	if got := g.fill(); got != mostJoins {
+		t.Fatalf("let in %d, want %d", got, mostJoins)
+	}
+	g.adjust(tooLate)
+	g.leave()
+	if !g.enter() {
+		t.Error("the bound fell though it was in time")
+	}
+	g.adjust(tooLate + 1)
+	g.leave()
+	if g.enter() {
+		t.Error("as many as before are let in although it is late")
+	}
+	for range mostJoins - 1 - 200 {
+		g.leave()
+	}
+	g.adjust(tooLate + 1) // what counts is how many there are, not how many there might be
+	for range 50 {
+		g.leave()
+	}
+	if got := g.fill(); got != 0 {
+		t.Errorf("%d more were let in at three quarters of 200", got)
+	}
+	for range 100 {
+		g.adjust(time.Hour)
+	}
+	for range 150 {
+		g.leave()
+	}
+	if got := g.fill(); got != leastJoins {
+		t.Errorf("let in %d at worst, want %d", got, leastJoins)
+	}
+	for range 100 {
+		g.adjust(0)
+	}
+	if got := g.fill(); got != mostJoins-leastJoins {
+		t.Errorf("let in %d more after a second without delay, want %d", got, mostJoins-leastJoins)
+	}
+}
+
+func TestLeaderGateEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g, done := newLeaderGate(), make(chan struct{})
+		g.limit.Store(leastJoins)
+		go g.run(done)
+		time.Sleep(time.Second) // of the bubble's own time: it is never late
+		if got := g.limit.Load(); got != mostJoins {
+			t.Errorf("the bound is %d after a second, want %d", got, mostJoins)
+		}
+		close(done)
+	})
+}
