@@ -145,6 +145,9 @@ func (n *nemesis) hurtReplicas(ctx context.Context, p *plan) {
 func (n *nemesis) inflict(ctx context.Context, f Fault) {
 	i := &Injection{Fault: f.Name, From: n.history.now()}
 	err := f.inflict(context.WithValue(ctx, injectionKey{}, i), n)
+	if f.Group == groupNetwork {
+		n.system.network.HealAll() // another fault beside it may wait for a leader
+	}
 	n.mu.Lock()
 	i.Until = n.history.now()
 	n.injections = append(n.injections, i)
