@@ -1,6 +1,9 @@
 package grpcsvc
 
-import "time"
+import (
+	"runtime"
+	"time"
+)
 
 // leaderGate bounds the joins that the leader runs at once, those that other replicas let in and passed
 // on as well. The bound falls while this process runs late, and rises again when it does not: heartbeats
@@ -10,8 +13,9 @@ import "time"
 type leaderGate struct{ *gate }
 
 const (
-	mostJoins  = 4096
-	leastJoins = 32
+	mostJoins = 4096
+	// leastJoins are too few to be why anything is late.
+	leastJoins = 128
 	// pulse is how often it is looked whether this process runs late.
 	pulse = 10 * time.Millisecond
 	// tooLate is a fifth of the time after which a follower misses its leader, by default: a heartbeat
@@ -30,6 +34,7 @@ func (g leaderGate) run(done <-chan struct{}) {
 		case <-done:
 			return
 		}
+		runtime.Gosched() // a timer jumps the queue of goroutines that it is to measure
 		g.adjust(time.Since(began) - pulse)
 	}
 }
@@ -38,9 +43,9 @@ func (g leaderGate) run(done <-chan struct{}) {
 // a second.
 func (g leaderGate) adjust(late time.Duration) {
 	limit := g.limit.Load()
-	if late > tooLate {
-		limit = max(leastJoins, 3*min(limit, g.underWay.Load())/4)
-	} else {
+	if underWay := g.underWay.Load(); late > tooLate && underWay > leastJoins {
+		limit = max(leastJoins, 3*min(limit, underWay)/4)
+	} else if late <= tooLate {
 		limit = min(mostJoins, limit+1+limit/16)
 	}
 	g.limit.Store(limit)

@@ -1,6 +1,8 @@
 package raftnode
 
 import (
+	"time"
+
 	"github.com/hashicorp/raft"
 )
 
@@ -12,9 +14,11 @@ func (t *transport) Consumer() <-chan raft.RPC { return t.rpcs }
 // a processor that others have, would make its leader believe that this replica is gone. Such a
 // heartbeat asks only whether it is still in that term, and as long as it is it has voted in no
 // later one. Raft gets the heartbeat too: by it, it knows that there is a leader, and what is committed.
+// A raft that takes nothing for too long hangs, and is no help to its leader: then nothing is answered for it.
 func (t *transport) dispatch() {
 	var waiting []raft.RPC
-	answered := false // the last that waits is a heartbeat that has its answer
+	answered := false   // the last that waits is a heartbeat that has its answer
+	var taken time.Time // when raft last took one, or the first came that it has not taken
 	for {
 		var out chan<- raft.RPC
 		var next raft.RPC
@@ -23,7 +27,14 @@ func (t *transport) dispatch() {
 		}
 		select {
 		case rpc := <-t.NetworkTransport.Consumer():
-			heartbeat, ok := t.answer(rpc)
+			now := time.Now()
+			if len(waiting) == 0 {
+				taken = now
+			}
+			heartbeat, ok := rpc, false
+			if !hangs(taken, now) {
+				heartbeat, ok = t.answer(rpc)
+			}
 			if ok && answered {
 				waiting[len(waiting)-1] = heartbeat // it says all that the one before said
 			} else {
@@ -31,7 +42,8 @@ func (t *transport) dispatch() {
 			}
 			answered = ok
 		case out <- next:
-			waiting = waiting[1:]
+			waiting[0] = raft.RPC{} // its entries are not kept longer
+			waiting, taken = waiting[1:], time.Now()
 			answered = answered && len(waiting) > 0
 		case <-t.done:
 			return
@@ -49,3 +61,7 @@ func (t *transport) answer(rpc raft.RPC) (raft.RPC, bool) {
 	rpc.Respond(&raft.AppendEntriesResponse{RPCHeader: raft.RPCHeader{ProtocolVersion: req.ProtocolVersion}, Term: req.Term, Success: true}, nil)
 	return raft.RPC{Command: req, RespChan: make(chan raft.RPCResponse, 1)}, true
 }
+
+// hangs says whether raft, which has had a request before it since a time, takes none any more: it has been
+// for as long as a disk may hang.
+func hangs(since, now time.Time) bool { return now.Sub(since) > maxDiskStall }

@@ -108,6 +108,14 @@ func TestHeartbeatsOfTheTermAreAnsweredWhileRaftIsBusy(t *testing.T) {
 	}
 }
 
+// A follower whose disk hangs must not keep its leader in office for ever.
+func TestRaftHangsWhenItTakesNothing(t *testing.T) {
+	now := time.Now()
+	if hangs(now.Add(-maxDiskStall), now) || !hangs(now.Add(-maxDiskStall-1), now) {
+		t.Errorf("it hangs after %v without taking a request, not before", maxDiskStall)
+	}
+}
+
 func TestAcknowledgementsCountFromWhenTheyWereAskedFor(t *testing.T) {
 	leader, follower := newTestTransport(t, nil), newTestTransport(t, nil)
 	answer := make(chan struct{})
