@@ -17,10 +17,10 @@ import (
 )
 
 var diskFaults = []Fault{
-	{Name: "slow-fsync", Group: groupDisk, Weight: 1, needs: needStrace, inflict: slowSync},
-	{Name: "hanging-fsync", Group: groupDisk, Weight: 1, needs: needStrace, inflict: hangingSync},
-	{Name: "failing-fsync", Group: groupDisk, Weight: 1, needs: needStrace, inflict: failing("fsync,fdatasync:error=EIO")},
-	{Name: "disk-full", Group: groupDisk, Weight: 1, needs: needStrace, inflict: failing("pwrite64:error=ENOSPC")},
+	{Name: "slow-fsync", Group: groupDisk, Weight: 1, needs: needStrace, inflict: slowDisk(slowSync)},
+	{Name: "hanging-fsync", Group: groupDisk, Weight: 1, needs: needStrace, inflict: hangingDisk(traced("fsync,fdatasync:delay_enter=4000000:when=1"))},
+	{Name: "failing-fsync", Group: groupDisk, Weight: 1, needs: needStrace, inflict: failingDisk(traced("fsync,fdatasync:error=EIO"))},
+	{Name: "disk-full", Group: groupDisk, Weight: 1, needs: needStrace, inflict: failingDisk(traced("pwrite64:error=ENOSPC"))},
 	{Name: "log-bit-flipped", Group: groupDisk, Weight: 1, inflict: damage(flipInLog)},
 	{Name: "log-cut-off", Group: groupDisk, Weight: 1, inflict: damage(cutVotes)},
 	{Name: "snapshot-bit-flipped", Group: groupDisk, Weight: 1, inflict: damage(flipInSnapshot)},
@@ -34,61 +34,69 @@ func needStrace(Config) error {
 	return nil
 }
 
-// tamper has strace change system calls of a replica until the function that it returns is called.
-func tamper(r *localcluster.Replica, inject string) (undo func(), err error) {
-	calls, _, _ := strings.Cut(inject, ":")
-	cmd := exec.Command("strace", "-f", "-qq", "-o", "/dev/null",
-		"-e", "trace="+calls, "-e", "inject="+inject, "-p", strconv.Itoa(r.PID()))
-	if err := cmd.Start(); err != nil {
-		return nil, fmt.Errorf("trace %s: %w", r.ID, err)
+// tampering gives the disk of a replica a fault, says which, and undoes it again.
+type tampering func(n *nemesis, r *localcluster.Replica) (what string, undo func() error, err error)
+
+// traced has strace change system calls of a replica.
+func traced(inject string) tampering {
+	return func(_ *nemesis, r *localcluster.Replica) (string, func() error, error) {
+		calls, _, _ := strings.Cut(inject, ":")
+		cmd := exec.Command("strace", "-f", "-qq", "-o", "/dev/null",
+			"-e", "trace="+calls, "-e", "inject="+inject, "-p", strconv.Itoa(r.PID()))
+		if err := cmd.Start(); err != nil {
+			return "", nil, fmt.Errorf("trace %s: %w", r.ID, err)
+		}
+		return inject, func() error {
+			_ = cmd.Process.Signal(syscall.SIGINT) // it lets go of the replica; it ends with it, too
+			_ = cmd.Wait()                         // how it ended says nothing
+			return nil
+		}, nil
 	}
-	return func() {
-		_ = cmd.Process.Signal(syscall.SIGINT) // it lets go of the replica; it ends with it, too
-		_ = cmd.Wait()                         // how it ended says nothing
-	}, nil
 }
 
-// slowSync makes every fsync of one replica take a while.
-func slowSync(ctx context.Context, n *nemesis) error {
-	r := n.anyReplica()
-	n.hit(ctx, r.ID)
-	undo, err := tamper(r, "fsync,fdatasync:delay_exit="+strconv.Itoa(5000+n.intN(40000)))
+func slowSync(n *nemesis, r *localcluster.Replica) (string, func() error, error) {
+	return traced("fsync,fdatasync:delay_exit="+strconv.Itoa(5000+n.intN(40000)))(n, r)
+}
+
+// tamper gives a disk a fault while something is done.
+func (n *nemesis) tamper(ctx context.Context, r *localcluster.Replica, with tampering, during func(what string) error) error {
+	what, undo, err := with(n, r)
 	if err != nil {
 		return err
 	}
-	defer undo()
-	return n.longEnough(ctx)
+	n.hit(ctx, r.ID+" "+what)
+	return errors.Join(during(what), undo())
 }
 
-// hangingSync hangs the leader's disk for longer than it may lead without one.
-func hangingSync(ctx context.Context, n *nemesis) error {
-	leader, err := n.system.leader(ctx)
-	if err != nil {
-		return err
-	}
-	n.hit(ctx, leader.ID)
-	undo, err := tamper(leader, "fsync,fdatasync:delay_enter=4000000:when=1")
-	if err != nil {
-		return err
-	}
-	defer undo()
-	return n.hold(ctx, 4*time.Second, 5*time.Second)
-}
-
-// failing makes a system call of the leader's or a follower's log fail.
-func failing(inject string) func(context.Context, *nemesis) error {
+// slowDisk makes every write of one replica take a while.
+func slowDisk(with tampering) func(context.Context, *nemesis) error {
 	return func(ctx context.Context, n *nemesis) error {
-		r := n.anyReplica()
-		n.hit(ctx, r.ID)
-		undo, err := tamper(r, inject)
+		return n.tamper(ctx, n.anyReplica(), with, func(string) error { return n.longEnough(ctx) })
+	}
+}
+
+// hangingDisk hangs the leader's disk for longer than it may lead without one.
+func hangingDisk(with tampering) func(context.Context, *nemesis) error {
+	return func(ctx context.Context, n *nemesis) error {
+		leader, err := n.system.leader(ctx)
 		if err != nil {
 			return err
 		}
-		defer undo()
-		if ended, err := n.endsByItself(ctx, r, inject); !ended {
+		return n.tamper(ctx, leader, with, func(string) error { return n.hold(ctx, 4*time.Second, 5*time.Second) })
+	}
+}
+
+// failingDisk makes a write of the leader's or a follower's fail, with which it must end.
+func failingDisk(with tampering) func(context.Context, *nemesis) error {
+	return func(ctx context.Context, n *nemesis) error {
+		r := n.anyReplica()
+		ended := false
+		if err := n.tamper(ctx, r, with, func(what string) (err error) {
+			ended, err = n.endsByItself(ctx, r, what)
+			return err
+		}); err != nil || !ended {
 			return err
 		}
-		undo()
 		return n.system.start(r)
 	}
 }

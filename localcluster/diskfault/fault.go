@@ -49,7 +49,10 @@ func Set(dataDir string, f Fault) error {
 		return fmt.Errorf("encode a fault: %w", err)
 	}
 	path := file(dataDir)
-	if err := errors.Join(os.WriteFile(path+".new", data, 0o644), os.Rename(path+".new", path)); err != nil {
+	if err := os.WriteFile(path+".new", data, 0o644); err != nil {
+		return fmt.Errorf("set a fault: %w", err)
+	}
+	if err := os.Rename(path+".new", path); err != nil {
 		return fmt.Errorf("set a fault: %w", err)
 	}
 	return nil
