@@ -15,6 +15,7 @@ type applier struct {
 	machine *fsm.Machine
 	log     *parallelLog
 	applied *watermark
+	growth  *growth
 	metrics *Metrics
 	fatal   func(error)
 }
@@ -34,10 +35,12 @@ func (a *applier) ApplyBatch(logs []*raft.Log) []any {
 	}
 	start := time.Now()
 	entries := make([]fsm.Entry, len(logs))
+	size := 0
 	for i, l := range logs {
 		entries[i] = fsm.Entry{Index: l.Index, Term: l.Term}
 		if l.Type == raft.LogCommand {
 			entries[i].Data = l.Data
+			size += len(l.Data)
 		}
 	}
 	results, err := a.machine.Apply(entries)
@@ -53,13 +56,15 @@ func (a *applier) ApplyBatch(logs []*raft.Log) []any {
 		}
 	}
 	a.metrics.applyDuration.Observe(time.Since(start).Seconds())
+	a.growth.applied.Add(int64(size))
 	a.applied.advance(last)
 	return answers
 }
 
 // Snapshot takes a copy in constant time; Persist writes it while entries are applied.
 func (a *applier) Snapshot() (raft.FSMSnapshot, error) {
-	return snapshot{a.machine.Snapshot()}, nil
+	a.growth.writing.Store(true)
+	return snapshot{a.machine.Snapshot(), a.growth, a.growth.applied.Load()}, nil
 }
 
 // Restore replaces the state by a snapshot.
@@ -68,18 +73,28 @@ func (a *applier) Restore(r io.ReadCloser) error {
 	if err := a.machine.Restore(r); err != nil {
 		return err
 	}
+	a.growth.cover(a.growth.applied.Load())
 	a.applied.advance(a.machine.Index())
 	return nil
 }
 
-type snapshot struct{ state *fsm.State }
+type snapshot struct {
+	state   *fsm.State
+	growth  *growth
+	applied int64 // when it was begun
+}
 
 func (s snapshot) Persist(sink raft.SnapshotSink) error {
 	if err := fsm.WriteSnapshot(sink, s.state); err != nil {
 		sink.Cancel()
 		return err
 	}
-	return sink.Close()
+	if err := sink.Close(); err != nil {
+		return err
+	}
+	s.growth.cover(s.applied)
+	return nil
 }
 
-func (snapshot) Release() {}
+// Release is called by raft whether Persist succeeded or not.
+func (s snapshot) Release() { s.growth.writing.Store(false) }

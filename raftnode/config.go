@@ -76,7 +76,10 @@ var DefaultTiming = Timing{
 type Retention struct {
 	// SnapshotThreshold is how many entries since the last snapshot make a new one.
 	SnapshotThreshold uint64
-	// SnapshotInterval is how often the threshold is looked at.
+	// SnapshotLogBytes of the log since the last snapshot make a new one, too, if they are half as many
+	// as that has. 0: they never do.
+	SnapshotLogBytes int64
+	// SnapshotInterval is how often the thresholds are looked at: every one to two of it.
 	SnapshotInterval time.Duration
 	// TrailingLogs stay after a snapshot, for followers that are a little behind.
 	TrailingLogs uint64
@@ -86,6 +89,7 @@ type Retention struct {
 // log for a follower that was restarted meanwhile.
 var DefaultRetention = Retention{
 	SnapshotThreshold: 65536,
+	SnapshotLogBytes:  64 << 20,
 	SnapshotInterval:  30 * time.Second,
 	TrailingLogs:      32768,
 }

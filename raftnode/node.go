@@ -30,6 +30,7 @@ type Node struct {
 	raft      *raft.Raft // set before started is closed
 	machine   *fsm.Machine
 	applied   watermark
+	growth    growth
 	clock     stampClock
 
 	lanes    [lanes]*batch.Batcher[[]*commandv1.Command, []fsm.Result]
@@ -156,7 +157,7 @@ func (n *Node) startRaft(rc *raft.Config) error {
 	if err != nil {
 		return fmt.Errorf("make the log cache: %w", err)
 	}
-	sm := &applier{machine: n.machine, log: n.parallel, applied: &n.applied, metrics: n.metrics, fatal: n.config.Fatal}
+	sm := &applier{machine: n.machine, log: n.parallel, applied: &n.applied, growth: &n.growth, metrics: n.metrics, fatal: n.config.Fatal}
 	n.raft, err = n.newRaft(rc, sm, cache)
 	if err != nil {
 		return err
@@ -164,6 +165,7 @@ func (n *Node) startRaft(rc *raft.Config) error {
 	close(n.started)
 	n.observe()
 	n.tasks.Go(func() { n.followLeadership(changes) })
+	n.tasks.Go(n.compact)
 	return nil
 }
 
