@@ -76,7 +76,7 @@ type Placement struct {
 }
 
 // Join returns the live assignment of a meeting, or makes one. Errors: raftnode.ErrNotLeader (try
-// the leader), ErrNoMediaHandlers, ErrNoControllers, ErrUnreachable, *RejectedError,
+// the leader), raftnode.ErrInDoubt (likewise, it may have been placed), ErrNoMediaHandlers, ErrNoControllers, ErrUnreachable, *RejectedError,
 // raftnode.ErrOverloaded, or the context's.
 func (a *Assigner) Join(ctx context.Context, key fsm.MeetingKey, preferredZone string) (Placement, error) {
 	start := time.Now()
@@ -159,7 +159,7 @@ func (a *Assigner) observeJoin(p Placement, err error, took time.Duration) {
 	status, reason := "success", "none"
 	var rejected *RejectedError
 	switch {
-	case errors.Is(err, raftnode.ErrNotLeader):
+	case errors.Is(err, raftnode.ErrNotLeader), errors.Is(err, raftnode.ErrInDoubt):
 		return // another replica answers this join
 	case errors.As(err, &rejected):
 		status, reason = "rejected", rejectionLabel(rejected.Reason)

@@ -105,7 +105,7 @@ func (d *desk) assign(ctx context.Context, key fsm.MeetingKey, preferredZone str
 	case <-d.lead.Context.Done():
 		// The placement goes on until its fate is known, which without a quorum may take long.
 		// The next leader knows it too: joiners ask there.
-		return Placement{}, raftnode.ErrNotLeader
+		return Placement{}, raftnode.ErrInDoubt
 	case <-ctx.Done():
 		return Placement{}, context.Cause(ctx)
 	}

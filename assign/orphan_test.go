@@ -131,6 +131,18 @@ func TestADoubtThatEndsWithTheCommitIsAnswered(t *testing.T) {
 	}
 }
 
+// A joiner does not wait for the log to decide, and is not told that nothing was done: it was.
+func TestAJoinInDoubtIsToldSo(t *testing.T) {
+	r := newRig(t, patient)
+	r.controller("mc", nil)
+	answer, _ := r.inDoubt(true)
+	r.depose()
+	if err := <-answer; !errors.Is(err, raftnode.ErrInDoubt) {
+		t.Errorf("error %v, want ErrInDoubt", err)
+	}
+	r.log.elect()
+}
+
 func TestADoubtIsReleasedOnlyOnceTheLogHasDecided(t *testing.T) {
 	r := newRig(t, patient)
 	mc := r.controller("mc", nil)
@@ -230,8 +242,8 @@ func TestTheEndOfTheLeadershipIsNotTheControllersFault(t *testing.T) {
 	}()
 	<-called
 	r.depose()
-	if err := <-answer; !errors.Is(err, raftnode.ErrNotLeader) {
-		t.Errorf("error %v, want ErrNotLeader", err)
+	if err := <-answer; !errors.Is(err, raftnode.ErrInDoubt) && !errors.Is(err, raftnode.ErrNotLeader) {
+		t.Errorf("error %v, want one that has the caller look for the leader", err)
 	}
 	eventually(t, "the acceptance is released", func() bool { return len(r.hosts("m")) == 0 && mc.Count(sim.EventRelease, "") > 0 })
 	mc.SetScript(nil)
