@@ -35,8 +35,8 @@ var processFaults = []Fault{
 	}},
 	{Name: "stop-leader-half-lease", Group: groupProcess, Weight: 1, inflict: stopLeader(lease / 2)},
 	{Name: "stop-leader-lease", Group: groupProcess, Weight: 1, inflict: stopLeader(lease)},
-	{Name: "stop-leader-3-leases", Group: groupProcess, Weight: 2, inflict: stopLeader(3 * lease)},
-	{Name: "stop-leader-10-leases", Group: groupProcess, Weight: 1, inflict: stopLeader(10 * lease)},
+	{Name: "stop-leader-3-leases", Group: groupProcess, Weight: 3, inflict: stopLeader(3 * lease)},
+	{Name: "stop-leader-10-leases", Group: groupProcess, Weight: 2, inflict: stopLeader(10 * lease)},
 	{Name: "hand-over", Group: groupProcess, Weight: 1, inflict: handOver},
 	{Name: "rolling-restart", Group: groupProcess, Weight: 1, inflict: rollingRestart},
 }
