@@ -46,10 +46,12 @@ func (s *Server) recovered(ctx context.Context, p any) error {
 	return status.Error(codes.Internal, "internal error: see the log of this replica")
 }
 
-// reflects says in the answer's metadata which replica and index it reflects.
-func (s *Server) reflects(ctx context.Context, index uint64) {
+// reflects says in the answer's metadata that it reflects this replica's state at an index.
+func (s *Server) reflects(ctx context.Context, index uint64) { reflectsOf(ctx, s.node.ID(), index) }
+
+func reflectsOf(ctx context.Context, node string, index uint64) {
 	// It fails only for a context that is not a call's.
-	_ = grpc.SetHeader(ctx, metadata.Pairs(headerNode, s.node.ID(), headerIndex, strconv.FormatUint(index, 10)))
+	_ = grpc.SetHeader(ctx, metadata.Pairs(headerNode, node, headerIndex, strconv.FormatUint(index, 10)))
 }
 
 // forwarded says whether another replica has passed this call on.

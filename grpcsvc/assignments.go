@@ -5,13 +5,13 @@ import (
 	"errors"
 	"strconv"
 
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 
 	"github.com/conclave-rtc/conclave/assign"
 	"github.com/conclave-rtc/conclave/fsm"
 	conclavev1 "github.com/conclave-rtc/conclave/proto/conclave/v1"
 	darktowerv1 "github.com/conclave-rtc/conclave/proto/darktower/v1"
+	replicav1 "github.com/conclave-rtc/conclave/proto/replica/v1"
 )
 
 // assignments is what client gateways call.
@@ -31,23 +31,41 @@ func (s *Server) meetingKey(meetingID, region string) fsm.MeetingKey {
 // AssignMeeting returns the live assignment of a meeting, or makes one.
 func (a assignments) AssignMeeting(ctx context.Context, req *conclavev1.AssignMeetingRequest) (*conclavev1.AssignMeetingResponse, error) {
 	key := a.meetingKey(req.MeetingId, req.Region)
-	there := &conclavev1.AssignMeetingRequest{MeetingId: key.MeetingID, Region: key.Region, PreferredZone: req.PreferredZone}
 	return atLeader(ctx, a.Server, "AssignMeeting",
 		func() (*conclavev1.AssignMeetingResponse, error) {
-			if !a.joins.enter() {
-				return nil, a.overloaded(conclavev1.AssignmentService_AssignMeeting_FullMethodName)
-			}
-			defer a.joins.leave()
-			p, err := a.assigner.Join(ctx, key, req.PreferredZone)
+			p, err := a.join(ctx, key, req.PreferredZone)
 			if err != nil {
-				return nil, placementStatus(err, key, 0)
+				return nil, err
 			}
 			a.reflects(ctx, p.Index)
-			return &conclavev1.AssignMeetingResponse{Assignment: encodeAssignment(p.Assignment), Created: p.Created}, nil
+			return encodePlacement(p), nil
 		},
-		func(ctx context.Context, conn *grpc.ClientConn) (*conclavev1.AssignMeetingResponse, error) {
-			return pass(ctx, conn, conclavev1.AssignmentService_AssignMeeting_FullMethodName, there, new(conclavev1.AssignMeetingResponse))
+		func(ctx context.Context, leader *leaderView) (*conclavev1.AssignMeetingResponse, error) {
+			there := &conclavev1.AssignMeetingRequest{MeetingId: key.MeetingID, Region: key.Region, PreferredZone: req.PreferredZone}
+			resp, err := leader.ask(ctx, &replicav1.ForwardRequest{Request: &replicav1.ForwardRequest_AssignMeeting{AssignMeeting: there}})
+			if err != nil {
+				return nil, err
+			}
+			result := resp.GetAssignMeeting()
+			if result.GetResponse() == nil {
+				return nil, errors.New("the leader answered a join without a result")
+			}
+			reflectsOf(ctx, leader.id, result.Index)
+			return result.Response, nil
 		})
+}
+
+// join joins a meeting at the leader.
+func (s *Server) join(ctx context.Context, key fsm.MeetingKey, preferredZone string) (assign.Placement, error) {
+	if !s.joins.enter() {
+		return assign.Placement{}, s.overloaded(conclavev1.AssignmentService_AssignMeeting_FullMethodName)
+	}
+	defer s.joins.leave()
+	p, err := s.assigner.Join(ctx, key, preferredZone)
+	if err != nil {
+		return p, placementStatus(err, key, 0)
+	}
+	return p, nil
 }
 
 // GetAssignment reads the live assignment of a meeting.
@@ -134,14 +152,14 @@ func (s *Server) endNamed(ctx context.Context, e ending) error {
 	ctx = metadata.AppendToOutgoingContext(ctx, headerRequest, strconv.FormatUint(e.request, 10))
 	_, err := atLeader(ctx, s, "EndMeeting",
 		func() (struct{}, error) { return struct{}{}, s.endHere(ctx, e) },
-		func(ctx context.Context, conn *grpc.ClientConn) (struct{}, error) {
+		func(ctx context.Context, leader *leaderView) (struct{}, error) {
 			var err error
 			if e.byController {
-				_, err = pass(ctx, conn, darktowerv1.GlobalControllerService_NotifyMeetingEnded_FullMethodName,
+				_, err = pass(ctx, s, leader, darktowerv1.GlobalControllerService_NotifyMeetingEnded_FullMethodName,
 					&darktowerv1.NotifyMeetingEndedRequest{MeetingId: e.key.MeetingID, Region: e.key.Region, FencingToken: e.token},
 					new(darktowerv1.NotifyMeetingEndedResponse))
 			} else {
-				_, err = pass(ctx, conn, conclavev1.AssignmentService_EndMeeting_FullMethodName,
+				_, err = pass(ctx, s, leader, conclavev1.AssignmentService_EndMeeting_FullMethodName,
 					&conclavev1.EndMeetingRequest{MeetingId: e.key.MeetingID, Region: e.key.Region, FencingToken: e.token, Reason: e.reason},
 					new(conclavev1.EndMeetingResponse))
 			}

@@ -30,6 +30,10 @@ func encodeAssignment(a *fsm.Assignment) *conclavev1.Assignment {
 	}
 }
 
+func encodePlacement(p assign.Placement) *conclavev1.AssignMeetingResponse {
+	return &conclavev1.AssignMeetingResponse{Assignment: encodeAssignment(p.Assignment), Created: p.Created}
+}
+
 func (s *Server) encodeMediaHandler(n *fsm.Node) *conclavev1.MediaHandler {
 	pending := s.index.Pending(n.Kind, n.ID)
 	return &conclavev1.MediaHandler{

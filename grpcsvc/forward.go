@@ -12,11 +12,12 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/conclave-rtc/conclave/batch"
 	"github.com/conclave-rtc/conclave/raftnode"
 )
 
-// errNoLeaderYet: this attempt found no leader, or lost it before it answered. Every write is
-// idempotent by a key of its own, so another attempt cannot make two effects of it.
+// errNoLeaderYet: the leader was lost before it answered this attempt. Every write is idempotent by
+// a key of its own, so another attempt cannot make two effects of it.
 var errNoLeaderYet = errors.New("no leader answered this attempt")
 
 // reasonNotLeader is what a replica tells one that took it for the leader. Clients never see it.
@@ -33,14 +34,21 @@ const (
 // atLeader runs here when this replica leads, and there when another one does, and looks for the
 // leader again, with jittered waits, until the caller's deadline or the forward timeout. A call
 // that was forwarded already has one attempt, here.
-func atLeader[T any](ctx context.Context, s *Server, method string, here func() (T, error), there func(context.Context, *grpc.ClientConn) (T, error)) (T, error) {
+func atLeader[T any](ctx context.Context, s *Server, method string, here func() (T, error), there func(context.Context, *leaderView) (T, error)) (T, error) {
+	return retry(ctx, s, func() (T, error) { return attempt(ctx, s, method, here, there) })
+}
+
+func retry[T any](ctx context.Context, s *Server, attempt func() (T, error)) (T, error) {
 	var none T
 	giveUp := s.giveUp(ctx)
+	inDoubt := false
 	for wait := firstRetry; ; wait = min(2*wait, lastRetry) {
-		result, err := attempt(ctx, s, method, here, there)
-		if !tryAgain(err) {
+		result, err := attempt()
+		// "Too much work" tells the caller that nothing was done, which an attempt before may have.
+		if !tryAgain(err) && !(inDoubt && tooMuch(err)) {
 			return result, err
 		}
+		inDoubt = inDoubt || !errors.Is(err, raftnode.ErrNotLeader)
 		if forwarded(ctx) {
 			return none, statusError(codes.FailedPrecondition, reasonNotLeader, "this replica does not lead", nil)
 		}
@@ -75,32 +83,30 @@ func noLeaderIn(ctx context.Context) error {
 	return noLeader()
 }
 
-func attempt[T any](ctx context.Context, s *Server, method string, here func() (T, error), there func(context.Context, *grpc.ClientConn) (T, error)) (T, error) {
+func attempt[T any](ctx context.Context, s *Server, method string, here func() (T, error), there func(context.Context, *leaderView) (T, error)) (T, error) {
 	if s.node.Leading() != nil {
 		return here()
 	}
 	var none T
 	leader := s.peers.leader()
 	if leader == nil || forwarded(ctx) {
-		return none, errNoLeaderYet
+		return none, raftnode.ErrNotLeader
 	}
-	attempt, cancel := leader.bind(ctx)
-	defer cancel()
-	result, err := there(metadata.AppendToOutgoingContext(attempt, headerForwarded, s.node.ID()), leader.conn)
-	err = remoteError(ctx, attempt, err)
+	result, err := there(ctx, leader)
+	err = remoteError(ctx, err)
 	s.metrics.forward(method, err)
 	return result, err
 }
 
 // remoteError tells the leader's own word from a failure to reach it.
-func remoteError(ctx, attempt context.Context, err error) error {
+func remoteError(ctx context.Context, err error) error {
 	switch {
 	case err == nil:
 		return nil
 	case ctx.Err() != nil:
 		return status.FromContextError(ctx.Err()).Err()
-	case attempt.Err() != nil:
-		return errNoLeaderYet // the leader changed while it was asked
+	case tryAgain(err):
+		return err
 	}
 	switch reason := ReasonOf(err); {
 	case reason == reasonNotLeader, reason == ReasonNoLeader:
@@ -119,10 +125,20 @@ func tryAgain(err error) bool {
 		errors.Is(err, raftnode.ErrInDoubt)
 }
 
+func tooMuch(err error) bool {
+	return errors.Is(err, raftnode.ErrOverloaded) || errors.Is(err, batch.ErrFull) || ReasonOf(err) == ReasonOverloaded
+}
+
 // pass forwards one unary call as it is, and its answer's metadata back.
-func pass[Resp proto.Message](ctx context.Context, conn *grpc.ClientConn, method string, req proto.Message, resp Resp) (Resp, error) {
+func pass[Resp proto.Message](ctx context.Context, s *Server, leader *leaderView, method string, req proto.Message, resp Resp) (Resp, error) {
+	attempt, cancel := leader.bind(ctx)
+	defer cancel()
 	var header metadata.MD
-	if err := conn.Invoke(ctx, method, req, resp, grpc.Header(&header)); err != nil {
+	err := leader.conn.Invoke(metadata.AppendToOutgoingContext(attempt, headerForwarded, s.node.ID()), method, req, resp, grpc.Header(&header))
+	if err != nil && attempt.Err() != nil {
+		return resp, errNoLeaderYet // the leader changed while it was asked
+	}
+	if err != nil {
 		return resp, err
 	}
 	answer := metadata.MD{}

@@ -10,7 +10,10 @@ import (
 // have to wait their turn among goroutines as everything does, and a leader whose heartbeats are late is
 // voted out, which helps nobody who waits. How many joins are too many depends on what else goes on: a
 // snapshot, the garbage collector, what runs on the same machine.
-type leaderGate struct{ *gate }
+type leaderGate struct {
+	*gate
+	tooLate time.Duration
+}
 
 const (
 	mostJoins = 4096
@@ -18,12 +21,14 @@ const (
 	leastJoins = 128
 	// pulse is how often it is looked whether this process runs late.
 	pulse = 10 * time.Millisecond
-	// tooLate is a fifth of the time after which a follower misses its leader, by default: a heartbeat
-	// waits for its turn several times.
-	tooLate = 40 * time.Millisecond
+	// turns is how often a heartbeat waits for its turn, about, before the time is over after which a
+	// follower misses its leader.
+	turns = 5
 )
 
-func newLeaderGate() leaderGate { return leaderGate{newGate(mostJoins)} }
+func newLeaderGate(heartbeatTimeout time.Duration) leaderGate {
+	return leaderGate{newGate(mostJoins), heartbeatTimeout / turns}
+}
 
 // run keeps the bound right until done is closed.
 func (g leaderGate) run(done <-chan struct{}) {
@@ -43,9 +48,9 @@ func (g leaderGate) run(done <-chan struct{}) {
 // a second.
 func (g leaderGate) adjust(late time.Duration) {
 	limit := g.limit.Load()
-	if underWay := g.underWay.Load(); late > tooLate && underWay > leastJoins {
+	if underWay := g.underWay.Load(); late > g.tooLate && underWay > leastJoins {
 		limit = max(leastJoins, 3*min(limit, underWay)/4)
-	} else if late <= tooLate {
+	} else if late <= g.tooLate {
 		limit = min(mostJoins, limit+1+limit/16)
 	}
 	g.limit.Store(limit)

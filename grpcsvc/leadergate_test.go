@@ -15,17 +15,17 @@ func (g leaderGate) fill() (entered int) {
 
 // A leader that runs late lets fewer joins in, and as many as before once it is in time.
 func TestLeaderGate(t *testing.T) {
-	g := newLeaderGate()
+	g := newLeaderGate(200 * time.Millisecond)
 	g.adjust(0)
 	if got := g.fill(); got != mostJoins {
 		t.Fatalf("let in %d, want %d", got, mostJoins)
 	}
-	g.adjust(tooLate)
+	g.adjust(g.tooLate)
 	g.leave()
 	if !g.enter() {
 		t.Error("the bound fell though it was in time")
 	}
-	g.adjust(tooLate + 1)
+	g.adjust(g.tooLate + 1)
 	g.leave()
 	if g.enter() {
 		t.Error("as many as before are let in although it is late")
@@ -33,7 +33,7 @@ func TestLeaderGate(t *testing.T) {
 	for range mostJoins - 1 - 200 {
 		g.leave()
 	}
-	g.adjust(tooLate + 1) // what counts is how many there are, not how many there might be
+	g.adjust(g.tooLate + 1) // what counts is how many there are, not how many there might be
 	for range 50 {
 		g.leave()
 	}
@@ -56,7 +56,7 @@ func TestLeaderGate(t *testing.T) {
 	if got := g.underWay.Load(); got != mostJoins {
 		t.Errorf("%d are in after a second without delay, want %d", got, mostJoins)
 	}
-	idle := newLeaderGate()
+	idle := newLeaderGate(200 * time.Millisecond)
 	idle.adjust(time.Hour)
 	if got := idle.fill(); got != mostJoins {
 		t.Errorf("let in %d after a delay without joins, want %d", got, mostJoins)
@@ -65,7 +65,7 @@ func TestLeaderGate(t *testing.T) {
 
 func TestLeaderGateEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g, done := newLeaderGate(), make(chan struct{})
+		g, done := newLeaderGate(200*time.Millisecond), make(chan struct{})
 		g.limit.Store(leastJoins)
 		go g.run(done)
 		time.Sleep(time.Second) // of the bubble's own time: it is never late

@@ -78,8 +78,8 @@ func (m meetingControllers) ComprehensiveHeartbeat(ctx context.Context, req *dar
 	const method = darktowerv1.GlobalControllerService_ComprehensiveHeartbeat_FullMethodName
 	return atLeader(ctx, m.Server, "ComprehensiveHeartbeat",
 		func() (*darktowerv1.ComprehensiveHeartbeatResponse, error) { return m.heartbeatHere(ctx, req) },
-		func(ctx context.Context, conn *grpc.ClientConn) (*darktowerv1.ComprehensiveHeartbeatResponse, error) {
-			return pass(ctx, conn, method, req, new(darktowerv1.ComprehensiveHeartbeatResponse))
+		func(ctx context.Context, leader *leaderView) (*darktowerv1.ComprehensiveHeartbeatResponse, error) {
+			return pass(ctx, m.Server, leader, method, req, new(darktowerv1.ComprehensiveHeartbeatResponse))
 		})
 }
 
@@ -99,7 +99,7 @@ func (m meetingControllers) heartbeatHere(ctx context.Context, req *darktowerv1.
 	}
 	// The commit proves that this leadership stood; what it knows in flight is its own.
 	if m.node.Leading() != lead {
-		return nil, raftnode.ErrNotLeader
+		return nil, raftnode.ErrInDoubt
 	}
 	drop, err := m.assigner.Reconcile(req.ControllerId, decodeHosted(req.Hosted))
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/keepalive"
 
 	"github.com/conclave-rtc/conclave/fsm"
+	replicav1 "github.com/conclave-rtc/conclave/proto/replica/v1"
 	"github.com/conclave-rtc/conclave/raftnode"
 )
 
@@ -32,6 +33,9 @@ type leaderView struct {
 	// would otherwise hang as long as it does.
 	passed context.Context
 	pass   context.CancelFunc
+
+	mu   sync.Mutex
+	link *link // the latest; nil before it is first needed
 }
 
 func newPeers(node *raftnode.Node, done <-chan struct{}) *peers {
@@ -78,6 +82,20 @@ func (p *peers) leader() *leaderView {
 	p.now = &leaderView{id: id, address: address, conn: conn}
 	p.now.passed, p.now.pass = context.WithCancel(context.Background())
 	return p.now
+}
+
+// ask asks the leader, over a link that many requests share.
+func (v *leaderView) ask(ctx context.Context, req *replicav1.ForwardRequest) (*replicav1.ForwardResponse, error) {
+	return v.intact().ask(ctx, req)
+}
+
+func (v *leaderView) intact() *link {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.link == nil || v.link.isBroken() {
+		v.link = openLink(v.passed, v.conn)
+	}
+	return v.link
 }
 
 // bind returns a context that also ends when the leader is no longer taken for one.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -39,7 +38,7 @@ func (s *Server) prepareRead(ctx context.Context, c conclavev1.Consistency, minI
 func (s *Server) linearize(ctx context.Context) error {
 	read, err := atLeader(ctx, s, "ReadIndex",
 		func() (raftnode.ReadIndex, error) { return s.node.ReadIndex(ctx) },
-		func(ctx context.Context, _ *grpc.ClientConn) (raftnode.ReadIndex, error) {
+		func(ctx context.Context, _ *leaderView) (raftnode.ReadIndex, error) {
 			return s.reads.Do(ctx, s.askReadIndex)
 		})
 	if err != nil {
@@ -66,17 +65,21 @@ func (s *Server) catchUp(ctx context.Context, index uint64) error {
 func (s *Server) askReadIndex() (raftnode.ReadIndex, error) {
 	leader := s.peers.leader()
 	if leader == nil {
-		return raftnode.ReadIndex{}, errNoLeaderYet
+		return raftnode.ReadIndex{}, raftnode.ErrNotLeader
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), submitTimeout)
 	defer cancel()
-	attempt, cancelAttempt := leader.bind(ctx)
-	defer cancelAttempt()
-	resp, err := replicav1.NewReplicaServiceClient(leader.conn).ReadIndex(attempt, &replicav1.ReadIndexRequest{})
+	resp, err := leader.ask(ctx, &replicav1.ForwardRequest{Request: &replicav1.ForwardRequest_ReadIndex{
+		ReadIndex: new(replicav1.ReadIndexRequest),
+	}})
 	if err != nil {
 		return raftnode.ReadIndex{}, errors.Join(errNoLeaderYet, err)
 	}
-	return raftnode.ReadIndex{Index: resp.Index, Term: resp.Term}, nil
+	read := resp.GetReadIndex()
+	if read == nil {
+		return raftnode.ReadIndex{}, errors.New("the leader answered no read index")
+	}
+	return raftnode.ReadIndex{Index: read.Index, Term: read.Term}, nil
 }
 
 // view reads the state and says in the answer's metadata which index it was.

@@ -5,11 +5,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"sync"
+	"time"
 
+	"golang.org/x/sync/semaphore"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/conclave-rtc/conclave/fsm"
 	commandv1 "github.com/conclave-rtc/conclave/proto/command/v1"
+	conclavev1 "github.com/conclave-rtc/conclave/proto/conclave/v1"
 	replicav1 "github.com/conclave-rtc/conclave/proto/replica/v1"
 	"github.com/conclave-rtc/conclave/raftnode"
 )
@@ -20,17 +26,123 @@ type replica struct {
 	*Server
 }
 
-// ReadIndex confirms that this replica leads.
-func (r replica) ReadIndex(ctx context.Context, _ *replicav1.ReadIndexRequest) (*replicav1.ReadIndexResponse, error) {
-	read, err := r.node.ReadIndex(ctx)
-	if err != nil {
-		return nil, replicaStatus(err)
+const (
+	// maxForwardedJoins is how many joins of one stream are under way; more are refused. Those whose
+	// callers have gone are among them, and must not keep reads and reports out.
+	maxForwardedJoins = 4096
+	// maxForwardedOthers is the same for other requests; more are not received meanwhile.
+	maxForwardedOthers = 64
+	// maxForwardTimeout is the longest that an answer is waited for.
+	maxForwardTimeout = time.Hour
+)
+
+// Forward answers what another replica asks.
+func (r replica) Forward(stream replicav1.ReplicaService_ForwardServer) error {
+	f := &forwardStream{
+		replica: r, stream: stream,
+		joinRoom: semaphore.NewWeighted(maxForwardedJoins), otherRoom: semaphore.NewWeighted(maxForwardedOthers),
 	}
-	return &replicav1.ReadIndexResponse{Index: read.Index, Term: read.Term}, nil
+	ended := make(chan error, 1)
+	go func() { ended <- f.receive() }()
+	select {
+	case err := <-ended:
+		return err
+	case <-r.stopping:
+		// What was received before is answered. This fails if nobody waits for the answers.
+		_ = f.otherRoom.Acquire(stream.Context(), maxForwardedOthers)
+		_ = f.joinRoom.Acquire(stream.Context(), maxForwardedJoins)
+		return errStopping()
+	}
 }
 
-// Submit commits what a follower received.
-func (r replica) Submit(ctx context.Context, req *replicav1.SubmitRequest) (*replicav1.SubmitResponse, error) {
+// forwardStream is one stream of requests, each with a goroutine of its own.
+type forwardStream struct {
+	replica
+	stream              replicav1.ReplicaService_ForwardServer
+	joinRoom, otherRoom *semaphore.Weighted
+	sending             sync.Mutex // a stream takes one message at a time
+}
+
+func (f *forwardStream) receive() error {
+	for {
+		req, err := f.stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		room := f.otherRoom
+		if req.GetAssignMeeting() != nil {
+			if room = f.joinRoom; !room.TryAcquire(1) {
+				f.send(req, nil, f.overloaded(conclavev1.AssignmentService_AssignMeeting_FullMethodName))
+				continue
+			}
+		} else if err := room.Acquire(f.stream.Context(), 1); err != nil {
+			return err
+		}
+		go func() {
+			defer room.Release(1)
+			f.serve(req)
+		}()
+	}
+}
+
+func (f *forwardStream) serve(req *replicav1.ForwardRequest) {
+	ctx := f.stream.Context()
+	if req.TimeoutUs > 0 {
+		timeout := time.Duration(min(req.TimeoutUs, uint64(maxForwardTimeout.Microseconds()))) * time.Microsecond
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, timeout)
+		defer cancel()
+	}
+	resp, err := f.answer(ctx, req)
+	if err != nil {
+		err = statusOf(ctx, replicaStatus(err))
+	}
+	f.send(req, resp, err)
+}
+
+// send answers a request: an error, which is a status, or else a response.
+func (f *forwardStream) send(req *replicav1.ForwardRequest, resp *replicav1.ForwardResponse, err error) {
+	if err != nil {
+		resp = &replicav1.ForwardResponse{Error: encodeStatus(err)}
+	}
+	resp.Number = req.Number
+	f.sending.Lock()
+	defer f.sending.Unlock()
+	_ = f.stream.Send(resp) // it fails when the stream has ended, which who asked knows
+}
+
+func (f *forwardStream) answer(ctx context.Context, req *replicav1.ForwardRequest) (resp *replicav1.ForwardResponse, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = f.recovered(ctx, p)
+		}
+	}()
+	switch r := req.Request.(type) {
+	case *replicav1.ForwardRequest_ReadIndex:
+		return f.answerReadIndex(ctx)
+	case *replicav1.ForwardRequest_Submit:
+		return f.answerSubmit(ctx, r.Submit)
+	case *replicav1.ForwardRequest_AssignMeeting:
+		return f.answerJoin(ctx, r.AssignMeeting)
+	}
+	return nil, status.Error(codes.Unimplemented, "this replica does not know the request: it is older than who asks")
+}
+
+func (r replica) answerReadIndex(ctx context.Context) (*replicav1.ForwardResponse, error) {
+	read, err := r.node.ReadIndex(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &replicav1.ForwardResponse{Response: &replicav1.ForwardResponse_ReadIndex{
+		ReadIndex: &replicav1.ReadIndexResponse{Index: read.Index, Term: read.Term},
+	}}, nil
+}
+
+// answerSubmit commits what a follower received.
+func (r replica) answerSubmit(ctx context.Context, req *replicav1.SubmitRequest) (*replicav1.ForwardResponse, error) {
 	if len(req.Commands) > submitLimits.Batch {
 		return nil, invalidField(&FieldError{Field: "commands", Rule: fmt.Sprintf("must be at most %d", submitLimits.Batch)})
 	}
@@ -41,13 +153,26 @@ func (r replica) Submit(ctx context.Context, req *replicav1.SubmitRequest) (*rep
 	}
 	results, err := r.proposeAll(ctx, req.Commands)
 	if err != nil {
-		return nil, replicaStatus(err)
+		return nil, err
 	}
 	resp := &replicav1.SubmitResponse{Results: make([]*replicav1.SubmitResult, len(results))}
 	for i, result := range results {
 		resp.Results[i] = encodeResult(result)
 	}
-	return resp, nil
+	return &replicav1.ForwardResponse{Response: &replicav1.ForwardResponse_Submit{Submit: resp}}, nil
+}
+
+func (r replica) answerJoin(ctx context.Context, req *conclavev1.AssignMeetingRequest) (*replicav1.ForwardResponse, error) {
+	if bad := validate(req); bad != nil {
+		return nil, invalidField(bad)
+	}
+	p, err := r.join(ctx, r.meetingKey(req.MeetingId, req.Region), req.PreferredZone)
+	if err != nil {
+		return nil, err
+	}
+	return &replicav1.ForwardResponse{Response: &replicav1.ForwardResponse_AssignMeeting{
+		AssignMeeting: &replicav1.AssignMeetingResult{Response: encodePlacement(p), Index: p.Index},
+	}}, nil
 }
 
 // checkSubmitted holds what a follower sends to the rules that it should have checked itself: what

@@ -38,7 +38,9 @@ type Config struct {
 	LoadReportInterval time.Duration
 	// ForwardTimeout bounds the search for a leader.
 	ForwardTimeout time.Duration
-	Version        string
+	// HeartbeatTimeout is after what silence followers miss their leader.
+	HeartbeatTimeout time.Duration
+	Version          string
 }
 
 // Server serves all gRPC services of one replica.
@@ -91,7 +93,7 @@ func New(c Config, node *raftnode.Node, assigner *assign.Assigner, index *assign
 		assigner:  assigner,
 		index:     index,
 		gates:     newGates(),
-		joins:     newLeaderGate(),
+		joins:     newLeaderGate(c.HeartbeatTimeout),
 		health:    health.NewServer(),
 		session:   1 + rand.Uint64N(math.MaxUint64),
 		undecided: semaphore.NewWeighted(maxUndecided),

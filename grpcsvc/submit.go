@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"time"
 
-	"google.golang.org/grpc"
-
 	"github.com/conclave-rtc/conclave/batch"
 	"github.com/conclave-rtc/conclave/fsm"
 	commandv1 "github.com/conclave-rtc/conclave/proto/command/v1"
@@ -37,7 +35,7 @@ func (s *Server) submit(ctx context.Context, cmd *commandv1.Command) (fsm.Result
 func (s *Server) submitAll(ctx context.Context, cmds []*commandv1.Command) ([]fsm.Result, error) {
 	return atLeader(ctx, s, "Submit",
 		func() ([]fsm.Result, error) { return s.proposeAll(ctx, cmds) },
-		func(ctx context.Context, _ *grpc.ClientConn) ([]fsm.Result, error) {
+		func(ctx context.Context, _ *leaderView) ([]fsm.Result, error) {
 			return s.submits.Do(ctx, cmds)
 		})
 }
@@ -70,25 +68,26 @@ func (s *Server) proposeAll(ctx context.Context, cmds []*commandv1.Command) ([]f
 func (s *Server) submitToLeader(cmds []*commandv1.Command) ([]fsm.Result, error) {
 	leader := s.peers.leader()
 	if leader == nil {
-		return nil, errNoLeaderYet
+		return nil, raftnode.ErrNotLeader
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), submitTimeout)
 	defer cancel()
-	attempt, cancelAttempt := leader.bind(ctx)
-	defer cancelAttempt()
-	resp, err := replicav1.NewReplicaServiceClient(leader.conn).
-		Submit(attempt, &replicav1.SubmitRequest{Commands: cmds})
-	if err != nil {
-		if ctx.Err() != nil {
-			return nil, errNoLeaderYet
-		}
-		return nil, remoteError(ctx, attempt, err)
+	resp, err := leader.ask(ctx, &replicav1.ForwardRequest{Request: &replicav1.ForwardRequest_Submit{
+		Submit: &replicav1.SubmitRequest{Commands: cmds},
+	}})
+	switch {
+	case err == nil:
+	case ctx.Err() != nil:
+		return nil, errNoLeaderYet
+	default:
+		return nil, remoteError(ctx, err)
 	}
-	if len(resp.Results) != len(cmds) {
-		return nil, fmt.Errorf("the leader answered %d of %d commands", len(resp.Results), len(cmds))
+	answers := resp.GetSubmit().GetResults()
+	if len(answers) != len(cmds) {
+		return nil, fmt.Errorf("the leader answered %d of %d commands", len(answers), len(cmds))
 	}
 	results := make([]fsm.Result, len(cmds))
-	for i, r := range resp.Results {
+	for i, r := range answers {
 		results[i] = decodeResult(r)
 	}
 	return results, nil

@@ -95,6 +95,7 @@ func (r *Replica) open(c Config, token *assign.TokenFile, reg *prometheus.Regist
 		Region:             c.Region,
 		LoadReportInterval: c.LoadReportInterval,
 		ForwardTimeout:     c.ForwardTimeout,
+		HeartbeatTimeout:   c.Timing.HeartbeatTimeout,
 		Version:            c.Version,
 	}, r.node, assigner, index, reg, r.log.Named("grpc"))
 	return nil

@@ -245,9 +245,8 @@ func TestAnOlderReportNeverFollowsANewerOne(t *testing.T) {
 	late := &commandv1.ReportLoad{
 		Kind: 1, Id: id, Health: 1, Usage: &commandv1.Usage{Used: 3}, Session: session, Sequence: 3,
 	}
-	answer, err := replicav1.NewReplicaServiceClient(c.leader(t).conn).Submit(t.Context(), &replicav1.SubmitRequest{
-		Commands: []*commandv1.Command{{Op: &commandv1.Command_ReportLoad{ReportLoad: late}}}})
-	if err != nil || answer.Results[0].Outcome != replicav1.SubmitResult_OUTCOME_REPEATED {
+	answer, err := c.leader(t).forward(t, submitOf(&commandv1.Command{Op: &commandv1.Command_ReportLoad{ReportLoad: late}}))
+	if err != nil || answer.GetSubmit().GetResults()[0].Outcome != replicav1.SubmitResult_OUTCOME_REPEATED {
 		t.Errorf("a report that comes late: %v, %v", answer, err)
 	}
 	if got := c.leader(t).handler(t, id); got.CurrentStreams != 5 || got.LastReportAt.AsTime() != reported.LastReportAt.AsTime() {

@@ -9,7 +9,8 @@
 package replicav1
 
 import (
-	v1 "github.com/conclave-rtc/conclave/proto/command/v1"
+	v11 "github.com/conclave-rtc/conclave/proto/command/v1"
+	v1 "github.com/conclave-rtc/conclave/proto/conclave/v1"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	reflect "reflect"
@@ -73,7 +74,295 @@ func (x SubmitResult_Outcome) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use SubmitResult_Outcome.Descriptor instead.
 func (SubmitResult_Outcome) EnumDescriptor() ([]byte, []int) {
-	return file_replica_v1_replica_proto_rawDescGZIP(), []int{4, 0}
+	return file_replica_v1_replica_proto_rawDescGZIP(), []int{7, 0}
+}
+
+type ForwardRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The number of this request among those of its stream. The response has the same.
+	Number uint64 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
+	// How long the caller waits, in microseconds; 0: for as long as the stream lasts.
+	TimeoutUs uint64 `protobuf:"varint,2,opt,name=timeout_us,json=timeoutUs,proto3" json:"timeout_us,omitempty"`
+	// Types that are valid to be assigned to Request:
+	//
+	//	*ForwardRequest_ReadIndex
+	//	*ForwardRequest_Submit
+	//	*ForwardRequest_AssignMeeting
+	Request       isForwardRequest_Request `protobuf_oneof:"request"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForwardRequest) Reset() {
+	*x = ForwardRequest{}
+	mi := &file_replica_v1_replica_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForwardRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForwardRequest) ProtoMessage() {}
+
+func (x *ForwardRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_replica_v1_replica_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForwardRequest.ProtoReflect.Descriptor instead.
+func (*ForwardRequest) Descriptor() ([]byte, []int) {
+	return file_replica_v1_replica_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *ForwardRequest) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *ForwardRequest) GetTimeoutUs() uint64 {
+	if x != nil {
+		return x.TimeoutUs
+	}
+	return 0
+}
+
+func (x *ForwardRequest) GetRequest() isForwardRequest_Request {
+	if x != nil {
+		return x.Request
+	}
+	return nil
+}
+
+func (x *ForwardRequest) GetReadIndex() *ReadIndexRequest {
+	if x != nil {
+		if x, ok := x.Request.(*ForwardRequest_ReadIndex); ok {
+			return x.ReadIndex
+		}
+	}
+	return nil
+}
+
+func (x *ForwardRequest) GetSubmit() *SubmitRequest {
+	if x != nil {
+		if x, ok := x.Request.(*ForwardRequest_Submit); ok {
+			return x.Submit
+		}
+	}
+	return nil
+}
+
+func (x *ForwardRequest) GetAssignMeeting() *v1.AssignMeetingRequest {
+	if x != nil {
+		if x, ok := x.Request.(*ForwardRequest_AssignMeeting); ok {
+			return x.AssignMeeting
+		}
+	}
+	return nil
+}
+
+type isForwardRequest_Request interface {
+	isForwardRequest_Request()
+}
+
+type ForwardRequest_ReadIndex struct {
+	// Confirms that the replica leads, by a round of heartbeats sent after the request came,
+	// and returns the commit index from before that round.
+	ReadIndex *ReadIndexRequest `protobuf:"bytes,3,opt,name=read_index,json=readIndex,proto3,oneof"`
+}
+
+type ForwardRequest_Submit struct {
+	// Commits registrations, reports and announcements, each with a result of its own.
+	Submit *SubmitRequest `protobuf:"bytes,4,opt,name=submit,proto3,oneof"`
+}
+
+type ForwardRequest_AssignMeeting struct {
+	// Joins a meeting.
+	AssignMeeting *v1.AssignMeetingRequest `protobuf:"bytes,5,opt,name=assign_meeting,json=assignMeeting,proto3,oneof"`
+}
+
+func (*ForwardRequest_ReadIndex) isForwardRequest_Request() {}
+
+func (*ForwardRequest_Submit) isForwardRequest_Request() {}
+
+func (*ForwardRequest_AssignMeeting) isForwardRequest_Request() {}
+
+type ForwardResponse struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Number uint64                 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
+	// Why the request failed: a google.rpc.Status.
+	Error []byte `protobuf:"bytes,2,opt,name=error,proto3" json:"error,omitempty"`
+	// Types that are valid to be assigned to Response:
+	//
+	//	*ForwardResponse_ReadIndex
+	//	*ForwardResponse_Submit
+	//	*ForwardResponse_AssignMeeting
+	Response      isForwardResponse_Response `protobuf_oneof:"response"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForwardResponse) Reset() {
+	*x = ForwardResponse{}
+	mi := &file_replica_v1_replica_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForwardResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForwardResponse) ProtoMessage() {}
+
+func (x *ForwardResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_replica_v1_replica_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForwardResponse.ProtoReflect.Descriptor instead.
+func (*ForwardResponse) Descriptor() ([]byte, []int) {
+	return file_replica_v1_replica_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *ForwardResponse) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *ForwardResponse) GetError() []byte {
+	if x != nil {
+		return x.Error
+	}
+	return nil
+}
+
+func (x *ForwardResponse) GetResponse() isForwardResponse_Response {
+	if x != nil {
+		return x.Response
+	}
+	return nil
+}
+
+func (x *ForwardResponse) GetReadIndex() *ReadIndexResponse {
+	if x != nil {
+		if x, ok := x.Response.(*ForwardResponse_ReadIndex); ok {
+			return x.ReadIndex
+		}
+	}
+	return nil
+}
+
+func (x *ForwardResponse) GetSubmit() *SubmitResponse {
+	if x != nil {
+		if x, ok := x.Response.(*ForwardResponse_Submit); ok {
+			return x.Submit
+		}
+	}
+	return nil
+}
+
+func (x *ForwardResponse) GetAssignMeeting() *AssignMeetingResult {
+	if x != nil {
+		if x, ok := x.Response.(*ForwardResponse_AssignMeeting); ok {
+			return x.AssignMeeting
+		}
+	}
+	return nil
+}
+
+type isForwardResponse_Response interface {
+	isForwardResponse_Response()
+}
+
+type ForwardResponse_ReadIndex struct {
+	ReadIndex *ReadIndexResponse `protobuf:"bytes,3,opt,name=read_index,json=readIndex,proto3,oneof"`
+}
+
+type ForwardResponse_Submit struct {
+	Submit *SubmitResponse `protobuf:"bytes,4,opt,name=submit,proto3,oneof"`
+}
+
+type ForwardResponse_AssignMeeting struct {
+	AssignMeeting *AssignMeetingResult `protobuf:"bytes,5,opt,name=assign_meeting,json=assignMeeting,proto3,oneof"`
+}
+
+func (*ForwardResponse_ReadIndex) isForwardResponse_Response() {}
+
+func (*ForwardResponse_Submit) isForwardResponse_Response() {}
+
+func (*ForwardResponse_AssignMeeting) isForwardResponse_Response() {}
+
+type AssignMeetingResult struct {
+	state    protoimpl.MessageState    `protogen:"open.v1"`
+	Response *v1.AssignMeetingResponse `protobuf:"bytes,1,opt,name=response,proto3" json:"response,omitempty"`
+	// The Raft index that it reflects.
+	Index         uint64 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AssignMeetingResult) Reset() {
+	*x = AssignMeetingResult{}
+	mi := &file_replica_v1_replica_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AssignMeetingResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AssignMeetingResult) ProtoMessage() {}
+
+func (x *AssignMeetingResult) ProtoReflect() protoreflect.Message {
+	mi := &file_replica_v1_replica_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AssignMeetingResult.ProtoReflect.Descriptor instead.
+func (*AssignMeetingResult) Descriptor() ([]byte, []int) {
+	return file_replica_v1_replica_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *AssignMeetingResult) GetResponse() *v1.AssignMeetingResponse {
+	if x != nil {
+		return x.Response
+	}
+	return nil
+}
+
+func (x *AssignMeetingResult) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
 }
 
 type ReadIndexRequest struct {
@@ -84,7 +373,7 @@ type ReadIndexRequest struct {
 
 func (x *ReadIndexRequest) Reset() {
 	*x = ReadIndexRequest{}
-	mi := &file_replica_v1_replica_proto_msgTypes[0]
+	mi := &file_replica_v1_replica_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -96,7 +385,7 @@ func (x *ReadIndexRequest) String() string {
 func (*ReadIndexRequest) ProtoMessage() {}
 
 func (x *ReadIndexRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_replica_v1_replica_proto_msgTypes[0]
+	mi := &file_replica_v1_replica_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -109,7 +398,7 @@ func (x *ReadIndexRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadIndexRequest.ProtoReflect.Descriptor instead.
 func (*ReadIndexRequest) Descriptor() ([]byte, []int) {
-	return file_replica_v1_replica_proto_rawDescGZIP(), []int{0}
+	return file_replica_v1_replica_proto_rawDescGZIP(), []int{3}
 }
 
 type ReadIndexResponse struct {
@@ -122,7 +411,7 @@ type ReadIndexResponse struct {
 
 func (x *ReadIndexResponse) Reset() {
 	*x = ReadIndexResponse{}
-	mi := &file_replica_v1_replica_proto_msgTypes[1]
+	mi := &file_replica_v1_replica_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -134,7 +423,7 @@ func (x *ReadIndexResponse) String() string {
 func (*ReadIndexResponse) ProtoMessage() {}
 
 func (x *ReadIndexResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_replica_v1_replica_proto_msgTypes[1]
+	mi := &file_replica_v1_replica_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -147,7 +436,7 @@ func (x *ReadIndexResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadIndexResponse.ProtoReflect.Descriptor instead.
 func (*ReadIndexResponse) Descriptor() ([]byte, []int) {
-	return file_replica_v1_replica_proto_rawDescGZIP(), []int{1}
+	return file_replica_v1_replica_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *ReadIndexResponse) GetIndex() uint64 {
@@ -166,14 +455,14 @@ func (x *ReadIndexResponse) GetTerm() uint64 {
 
 type SubmitRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Commands      []*v1.Command          `protobuf:"bytes,1,rep,name=commands,proto3" json:"commands,omitempty"`
+	Commands      []*v11.Command         `protobuf:"bytes,1,rep,name=commands,proto3" json:"commands,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SubmitRequest) Reset() {
 	*x = SubmitRequest{}
-	mi := &file_replica_v1_replica_proto_msgTypes[2]
+	mi := &file_replica_v1_replica_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -185,7 +474,7 @@ func (x *SubmitRequest) String() string {
 func (*SubmitRequest) ProtoMessage() {}
 
 func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_replica_v1_replica_proto_msgTypes[2]
+	mi := &file_replica_v1_replica_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -198,10 +487,10 @@ func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitRequest.ProtoReflect.Descriptor instead.
 func (*SubmitRequest) Descriptor() ([]byte, []int) {
-	return file_replica_v1_replica_proto_rawDescGZIP(), []int{2}
+	return file_replica_v1_replica_proto_rawDescGZIP(), []int{5}
 }
 
-func (x *SubmitRequest) GetCommands() []*v1.Command {
+func (x *SubmitRequest) GetCommands() []*v11.Command {
 	if x != nil {
 		return x.Commands
 	}
@@ -218,7 +507,7 @@ type SubmitResponse struct {
 
 func (x *SubmitResponse) Reset() {
 	*x = SubmitResponse{}
-	mi := &file_replica_v1_replica_proto_msgTypes[3]
+	mi := &file_replica_v1_replica_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -230,7 +519,7 @@ func (x *SubmitResponse) String() string {
 func (*SubmitResponse) ProtoMessage() {}
 
 func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_replica_v1_replica_proto_msgTypes[3]
+	mi := &file_replica_v1_replica_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -243,7 +532,7 @@ func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitResponse.ProtoReflect.Descriptor instead.
 func (*SubmitResponse) Descriptor() ([]byte, []int) {
-	return file_replica_v1_replica_proto_rawDescGZIP(), []int{3}
+	return file_replica_v1_replica_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *SubmitResponse) GetResults() []*SubmitResult {
@@ -266,7 +555,7 @@ type SubmitResult struct {
 
 func (x *SubmitResult) Reset() {
 	*x = SubmitResult{}
-	mi := &file_replica_v1_replica_proto_msgTypes[4]
+	mi := &file_replica_v1_replica_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -278,7 +567,7 @@ func (x *SubmitResult) String() string {
 func (*SubmitResult) ProtoMessage() {}
 
 func (x *SubmitResult) ProtoReflect() protoreflect.Message {
-	mi := &file_replica_v1_replica_proto_msgTypes[4]
+	mi := &file_replica_v1_replica_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -291,7 +580,7 @@ func (x *SubmitResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitResult.ProtoReflect.Descriptor instead.
 func (*SubmitResult) Descriptor() ([]byte, []int) {
-	return file_replica_v1_replica_proto_rawDescGZIP(), []int{4}
+	return file_replica_v1_replica_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *SubmitResult) GetOutcome() SubmitResult_Outcome {
@@ -319,7 +608,28 @@ var File_replica_v1_replica_proto protoreflect.FileDescriptor
 
 const file_replica_v1_replica_proto_rawDesc = "" +
 	"\n" +
-	"\x18replica/v1/replica.proto\x12\x13conclave.replica.v1\x1a\x18command/v1/command.proto\"\x12\n" +
+	"\x18replica/v1/replica.proto\x12\x13conclave.replica.v1\x1a\x18command/v1/command.proto\x1a\x1cconclave/v1/assignment.proto\"\xa4\x02\n" +
+	"\x0eForwardRequest\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\x04R\x06number\x12\x1d\n" +
+	"\n" +
+	"timeout_us\x18\x02 \x01(\x04R\ttimeoutUs\x12F\n" +
+	"\n" +
+	"read_index\x18\x03 \x01(\v2%.conclave.replica.v1.ReadIndexRequestH\x00R\treadIndex\x12<\n" +
+	"\x06submit\x18\x04 \x01(\v2\".conclave.replica.v1.SubmitRequestH\x00R\x06submit\x12J\n" +
+	"\x0eassign_meeting\x18\x05 \x01(\v2!.conclave.v1.AssignMeetingRequestH\x00R\rassignMeetingB\t\n" +
+	"\arequest\"\xa6\x02\n" +
+	"\x0fForwardResponse\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\x04R\x06number\x12\x14\n" +
+	"\x05error\x18\x02 \x01(\fR\x05error\x12G\n" +
+	"\n" +
+	"read_index\x18\x03 \x01(\v2&.conclave.replica.v1.ReadIndexResponseH\x00R\treadIndex\x12=\n" +
+	"\x06submit\x18\x04 \x01(\v2#.conclave.replica.v1.SubmitResponseH\x00R\x06submit\x12Q\n" +
+	"\x0eassign_meeting\x18\x05 \x01(\v2(.conclave.replica.v1.AssignMeetingResultH\x00R\rassignMeetingB\n" +
+	"\n" +
+	"\bresponse\"k\n" +
+	"\x13AssignMeetingResult\x12>\n" +
+	"\bresponse\x18\x01 \x01(\v2\".conclave.v1.AssignMeetingResponseR\bresponse\x12\x14\n" +
+	"\x05index\x18\x02 \x01(\x04R\x05index\"\x12\n" +
 	"\x10ReadIndexRequest\"=\n" +
 	"\x11ReadIndexResponse\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x12\n" +
@@ -336,10 +646,9 @@ const file_replica_v1_replica_proto_rawDesc = "" +
 	"\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fOUTCOME_APPLIED\x10\x01\x12\x1a\n" +
 	"\x16OUTCOME_NOT_REGISTERED\x10\x02\x12\x14\n" +
-	"\x10OUTCOME_REPEATED\x10\x032\xbf\x01\n" +
-	"\x0eReplicaService\x12Z\n" +
-	"\tReadIndex\x12%.conclave.replica.v1.ReadIndexRequest\x1a&.conclave.replica.v1.ReadIndexResponse\x12Q\n" +
-	"\x06Submit\x12\".conclave.replica.v1.SubmitRequest\x1a#.conclave.replica.v1.SubmitResponseB=Z;github.com/conclave-rtc/conclave/proto/replica/v1;replicav1b\x06proto3"
+	"\x10OUTCOME_REPEATED\x10\x032j\n" +
+	"\x0eReplicaService\x12X\n" +
+	"\aForward\x12#.conclave.replica.v1.ForwardRequest\x1a$.conclave.replica.v1.ForwardResponse(\x010\x01B=Z;github.com/conclave-rtc/conclave/proto/replica/v1;replicav1b\x06proto3"
 
 var (
 	file_replica_v1_replica_proto_rawDescOnce sync.Once
@@ -354,29 +663,39 @@ func file_replica_v1_replica_proto_rawDescGZIP() []byte {
 }
 
 var file_replica_v1_replica_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_replica_v1_replica_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_replica_v1_replica_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_replica_v1_replica_proto_goTypes = []any{
-	(SubmitResult_Outcome)(0), // 0: conclave.replica.v1.SubmitResult.Outcome
-	(*ReadIndexRequest)(nil),  // 1: conclave.replica.v1.ReadIndexRequest
-	(*ReadIndexResponse)(nil), // 2: conclave.replica.v1.ReadIndexResponse
-	(*SubmitRequest)(nil),     // 3: conclave.replica.v1.SubmitRequest
-	(*SubmitResponse)(nil),    // 4: conclave.replica.v1.SubmitResponse
-	(*SubmitResult)(nil),      // 5: conclave.replica.v1.SubmitResult
-	(*v1.Command)(nil),        // 6: conclave.command.v1.Command
+	(SubmitResult_Outcome)(0),        // 0: conclave.replica.v1.SubmitResult.Outcome
+	(*ForwardRequest)(nil),           // 1: conclave.replica.v1.ForwardRequest
+	(*ForwardResponse)(nil),          // 2: conclave.replica.v1.ForwardResponse
+	(*AssignMeetingResult)(nil),      // 3: conclave.replica.v1.AssignMeetingResult
+	(*ReadIndexRequest)(nil),         // 4: conclave.replica.v1.ReadIndexRequest
+	(*ReadIndexResponse)(nil),        // 5: conclave.replica.v1.ReadIndexResponse
+	(*SubmitRequest)(nil),            // 6: conclave.replica.v1.SubmitRequest
+	(*SubmitResponse)(nil),           // 7: conclave.replica.v1.SubmitResponse
+	(*SubmitResult)(nil),             // 8: conclave.replica.v1.SubmitResult
+	(*v1.AssignMeetingRequest)(nil),  // 9: conclave.v1.AssignMeetingRequest
+	(*v1.AssignMeetingResponse)(nil), // 10: conclave.v1.AssignMeetingResponse
+	(*v11.Command)(nil),              // 11: conclave.command.v1.Command
 }
 var file_replica_v1_replica_proto_depIdxs = []int32{
-	6, // 0: conclave.replica.v1.SubmitRequest.commands:type_name -> conclave.command.v1.Command
-	5, // 1: conclave.replica.v1.SubmitResponse.results:type_name -> conclave.replica.v1.SubmitResult
-	0, // 2: conclave.replica.v1.SubmitResult.outcome:type_name -> conclave.replica.v1.SubmitResult.Outcome
-	1, // 3: conclave.replica.v1.ReplicaService.ReadIndex:input_type -> conclave.replica.v1.ReadIndexRequest
-	3, // 4: conclave.replica.v1.ReplicaService.Submit:input_type -> conclave.replica.v1.SubmitRequest
-	2, // 5: conclave.replica.v1.ReplicaService.ReadIndex:output_type -> conclave.replica.v1.ReadIndexResponse
-	4, // 6: conclave.replica.v1.ReplicaService.Submit:output_type -> conclave.replica.v1.SubmitResponse
-	5, // [5:7] is the sub-list for method output_type
-	3, // [3:5] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	4,  // 0: conclave.replica.v1.ForwardRequest.read_index:type_name -> conclave.replica.v1.ReadIndexRequest
+	6,  // 1: conclave.replica.v1.ForwardRequest.submit:type_name -> conclave.replica.v1.SubmitRequest
+	9,  // 2: conclave.replica.v1.ForwardRequest.assign_meeting:type_name -> conclave.v1.AssignMeetingRequest
+	5,  // 3: conclave.replica.v1.ForwardResponse.read_index:type_name -> conclave.replica.v1.ReadIndexResponse
+	7,  // 4: conclave.replica.v1.ForwardResponse.submit:type_name -> conclave.replica.v1.SubmitResponse
+	3,  // 5: conclave.replica.v1.ForwardResponse.assign_meeting:type_name -> conclave.replica.v1.AssignMeetingResult
+	10, // 6: conclave.replica.v1.AssignMeetingResult.response:type_name -> conclave.v1.AssignMeetingResponse
+	11, // 7: conclave.replica.v1.SubmitRequest.commands:type_name -> conclave.command.v1.Command
+	8,  // 8: conclave.replica.v1.SubmitResponse.results:type_name -> conclave.replica.v1.SubmitResult
+	0,  // 9: conclave.replica.v1.SubmitResult.outcome:type_name -> conclave.replica.v1.SubmitResult.Outcome
+	1,  // 10: conclave.replica.v1.ReplicaService.Forward:input_type -> conclave.replica.v1.ForwardRequest
+	2,  // 11: conclave.replica.v1.ReplicaService.Forward:output_type -> conclave.replica.v1.ForwardResponse
+	11, // [11:12] is the sub-list for method output_type
+	10, // [10:11] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_replica_v1_replica_proto_init() }
@@ -384,13 +703,23 @@ func file_replica_v1_replica_proto_init() {
 	if File_replica_v1_replica_proto != nil {
 		return
 	}
+	file_replica_v1_replica_proto_msgTypes[0].OneofWrappers = []any{
+		(*ForwardRequest_ReadIndex)(nil),
+		(*ForwardRequest_Submit)(nil),
+		(*ForwardRequest_AssignMeeting)(nil),
+	}
+	file_replica_v1_replica_proto_msgTypes[1].OneofWrappers = []any{
+		(*ForwardResponse_ReadIndex)(nil),
+		(*ForwardResponse_Submit)(nil),
+		(*ForwardResponse_AssignMeeting)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_replica_v1_replica_proto_rawDesc), len(file_replica_v1_replica_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   5,
+			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

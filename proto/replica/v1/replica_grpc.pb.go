@@ -21,23 +21,20 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	ReplicaService_ReadIndex_FullMethodName = "/conclave.replica.v1.ReplicaService/ReadIndex"
-	ReplicaService_Submit_FullMethodName    = "/conclave.replica.v1.ReplicaService/Submit"
+	ReplicaService_Forward_FullMethodName = "/conclave.replica.v1.ReplicaService/Forward"
 )
 
 // ReplicaServiceClient is the client API for ReplicaService service.
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// ReplicaService is served by every replica and answered by the leader only; another replica
-// answers FAILED_PRECONDITION, and the caller looks for the leader again.
+// ReplicaService is served by every replica and answered by the leader only.
 type ReplicaServiceClient interface {
-	// ReadIndex confirms that the replica leads, by a round of heartbeats sent after the call
-	// began, and returns the commit index from before that round.
-	ReadIndex(ctx context.Context, in *ReadIndexRequest, opts ...grpc.CallOption) (*ReadIndexResponse, error)
-	// Submit commits registrations, reports and announcements that a follower received, each
-	// with a result of its own.
-	Submit(ctx context.Context, in *SubmitRequest, opts ...grpc.CallOption) (*SubmitResponse, error)
+	// Forward takes to the leader what another replica has to ask of it, any number of requests at
+	// a time, and brings each answer back as soon as it is there. Who closes its side gives up
+	// the answers that are still to come. A replica that does not lead answers
+	// FAILED_PRECONDITION, and who asked looks for the leader again.
+	Forward(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ForwardRequest, ForwardResponse], error)
 }
 
 type replicaServiceClient struct {
@@ -48,39 +45,30 @@ func NewReplicaServiceClient(cc grpc.ClientConnInterface) ReplicaServiceClient {
 	return &replicaServiceClient{cc}
 }
 
-func (c *replicaServiceClient) ReadIndex(ctx context.Context, in *ReadIndexRequest, opts ...grpc.CallOption) (*ReadIndexResponse, error) {
+func (c *replicaServiceClient) Forward(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ForwardRequest, ForwardResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	out := new(ReadIndexResponse)
-	err := c.cc.Invoke(ctx, ReplicaService_ReadIndex_FullMethodName, in, out, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &ReplicaService_ServiceDesc.Streams[0], ReplicaService_Forward_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
-	return out, nil
+	x := &grpc.GenericClientStream[ForwardRequest, ForwardResponse]{ClientStream: stream}
+	return x, nil
 }
 
-func (c *replicaServiceClient) Submit(ctx context.Context, in *SubmitRequest, opts ...grpc.CallOption) (*SubmitResponse, error) {
-	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	out := new(SubmitResponse)
-	err := c.cc.Invoke(ctx, ReplicaService_Submit_FullMethodName, in, out, cOpts...)
-	if err != nil {
-		return nil, err
-	}
-	return out, nil
-}
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ReplicaService_ForwardClient = grpc.BidiStreamingClient[ForwardRequest, ForwardResponse]
 
 // ReplicaServiceServer is the server API for ReplicaService service.
 // All implementations must embed UnimplementedReplicaServiceServer
 // for forward compatibility.
 //
-// ReplicaService is served by every replica and answered by the leader only; another replica
-// answers FAILED_PRECONDITION, and the caller looks for the leader again.
+// ReplicaService is served by every replica and answered by the leader only.
 type ReplicaServiceServer interface {
-	// ReadIndex confirms that the replica leads, by a round of heartbeats sent after the call
-	// began, and returns the commit index from before that round.
-	ReadIndex(context.Context, *ReadIndexRequest) (*ReadIndexResponse, error)
-	// Submit commits registrations, reports and announcements that a follower received, each
-	// with a result of its own.
-	Submit(context.Context, *SubmitRequest) (*SubmitResponse, error)
+	// Forward takes to the leader what another replica has to ask of it, any number of requests at
+	// a time, and brings each answer back as soon as it is there. Who closes its side gives up
+	// the answers that are still to come. A replica that does not lead answers
+	// FAILED_PRECONDITION, and who asked looks for the leader again.
+	Forward(grpc.BidiStreamingServer[ForwardRequest, ForwardResponse]) error
 	mustEmbedUnimplementedReplicaServiceServer()
 }
 
@@ -91,11 +79,8 @@ type ReplicaServiceServer interface {
 // pointer dereference when methods are called.
 type UnimplementedReplicaServiceServer struct{}
 
-func (UnimplementedReplicaServiceServer) ReadIndex(context.Context, *ReadIndexRequest) (*ReadIndexResponse, error) {
-	return nil, status.Error(codes.Unimplemented, "method ReadIndex not implemented")
-}
-func (UnimplementedReplicaServiceServer) Submit(context.Context, *SubmitRequest) (*SubmitResponse, error) {
-	return nil, status.Error(codes.Unimplemented, "method Submit not implemented")
+func (UnimplementedReplicaServiceServer) Forward(grpc.BidiStreamingServer[ForwardRequest, ForwardResponse]) error {
+	return status.Error(codes.Unimplemented, "method Forward not implemented")
 }
 func (UnimplementedReplicaServiceServer) mustEmbedUnimplementedReplicaServiceServer() {}
 func (UnimplementedReplicaServiceServer) testEmbeddedByValue()                        {}
@@ -118,41 +103,12 @@ func RegisterReplicaServiceServer(s grpc.ServiceRegistrar, srv ReplicaServiceSer
 	s.RegisterService(&ReplicaService_ServiceDesc, srv)
 }
 
-func _ReplicaService_ReadIndex_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
-	in := new(ReadIndexRequest)
-	if err := dec(in); err != nil {
-		return nil, err
-	}
-	if interceptor == nil {
-		return srv.(ReplicaServiceServer).ReadIndex(ctx, in)
-	}
-	info := &grpc.UnaryServerInfo{
-		Server:     srv,
-		FullMethod: ReplicaService_ReadIndex_FullMethodName,
-	}
-	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
-		return srv.(ReplicaServiceServer).ReadIndex(ctx, req.(*ReadIndexRequest))
-	}
-	return interceptor(ctx, in, info, handler)
+func _ReplicaService_Forward_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(ReplicaServiceServer).Forward(&grpc.GenericServerStream[ForwardRequest, ForwardResponse]{ServerStream: stream})
 }
 
-func _ReplicaService_Submit_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
-	in := new(SubmitRequest)
-	if err := dec(in); err != nil {
-		return nil, err
-	}
-	if interceptor == nil {
-		return srv.(ReplicaServiceServer).Submit(ctx, in)
-	}
-	info := &grpc.UnaryServerInfo{
-		Server:     srv,
-		FullMethod: ReplicaService_Submit_FullMethodName,
-	}
-	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
-		return srv.(ReplicaServiceServer).Submit(ctx, req.(*SubmitRequest))
-	}
-	return interceptor(ctx, in, info, handler)
-}
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ReplicaService_ForwardServer = grpc.BidiStreamingServer[ForwardRequest, ForwardResponse]
 
 // ReplicaService_ServiceDesc is the grpc.ServiceDesc for ReplicaService service.
 // It's only intended for direct use with grpc.RegisterService,
@@ -160,16 +116,14 @@ func _ReplicaService_Submit_Handler(srv interface{}, ctx context.Context, dec fu
 var ReplicaService_ServiceDesc = grpc.ServiceDesc{
 	ServiceName: "conclave.replica.v1.ReplicaService",
 	HandlerType: (*ReplicaServiceServer)(nil),
-	Methods: []grpc.MethodDesc{
+	Methods:     []grpc.MethodDesc{},
+	Streams: []grpc.StreamDesc{
 		{
-			MethodName: "ReadIndex",
-			Handler:    _ReplicaService_ReadIndex_Handler,
-		},
-		{
-			MethodName: "Submit",
-			Handler:    _ReplicaService_Submit_Handler,
+			StreamName:    "Forward",
+			Handler:       _ReplicaService_Forward_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
 		},
 	},
-	Streams:  []grpc.StreamDesc{},
 	Metadata: "replica/v1/replica.proto",
 }
