@@ -181,9 +181,11 @@ func (d *desk) try(on decision, mc *fsm.Node, handlers []fsm.MediaHandlerRef) (P
 	switch {
 	case err != nil:
 		// It may have accepted: no answer is not a refusal.
+		if d.lead.Context.Err() == nil {
+			d.log.Warn("meeting controller did not answer", "meeting", on.key.MeetingID, "region", on.key.Region,
+				"mc", mc.ID, "token", token, "after", time.Since(start), "error", err)
+		}
 		d.setAside(mc)
-		d.log.Warn("meeting controller did not answer", "meeting", on.key.MeetingID, "region", on.key.Region,
-			"mc", mc.ID, "token", token, "after", time.Since(start), "error", err)
 		d.orphan(calleeOf(mc), on.key, token, "no_answer")
 		return Placement{}, ErrUnreachable
 	case !resp.Accepted:
