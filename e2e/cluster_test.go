@@ -140,6 +140,23 @@ func (c *cluster) leader(t *testing.T) *localcluster.Replica {
 	return r
 }
 
+// awaitAnnounced waits until every replica has announced itself: none of them writes by itself any more.
+func (c *cluster) awaitAnnounced(t *testing.T, at *localcluster.Replica) {
+	t.Helper()
+	until(t, settlePatience, "every replica has announced itself", func() error {
+		status, err := at.Status(t.Context())
+		if err != nil {
+			return err
+		}
+		for _, m := range status.Members {
+			if m.GrpcAddress == "" {
+				return fmt.Errorf("%s has not", m.Id)
+			}
+		}
+		return nil
+	})
+}
+
 // except returns the replicas but one.
 func (c *cluster) except(r *localcluster.Replica) []*localcluster.Replica {
 	var others []*localcluster.Replica

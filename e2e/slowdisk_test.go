@@ -61,6 +61,7 @@ func TestACommitWaitsForTheLeadersDisk(t *testing.T) {
 func TestALeaderDiesBeforeItHasWritten(t *testing.T) {
 	c := startReplicas(t, withFaultyDisk(t), 3)
 	leader := c.leader(t)
+	c.awaitAnnounced(t, leader) // else the write that kills it may be one of theirs, with ours still behind it
 	// For a second its followers may write; then it dies, and has not.
 	if err := diskfault.Set(leader.DataDir, diskfault.Fault{Only: diskfault.Log, Delay: time.Second, Kill: true}); err != nil {
 		t.Fatal(err)
