@@ -76,8 +76,8 @@ type Placement struct {
 }
 
 // Join returns the live assignment of a meeting, or makes one. Errors: raftnode.ErrNotLeader (try
-// the leader), raftnode.ErrInDoubt (likewise, it may have been placed), ErrNoMediaHandlers, ErrNoControllers, ErrUnreachable, *RejectedError,
-// raftnode.ErrOverloaded, or the context's.
+// the leader), raftnode.ErrInDoubt (likewise, it may have been placed), ErrNoMediaHandlers,
+// ErrNoControllers, ErrUnreachable, *RejectedError, raftnode.ErrOverloaded, or the context's.
 func (a *Assigner) Join(ctx context.Context, key fsm.MeetingKey, preferredZone string) (Placement, error) {
 	start := time.Now()
 	p, err := a.join(ctx, key, preferredZone)

@@ -76,10 +76,10 @@ func (d *desk) place(key fsm.MeetingKey, preferredZone string) (Placement, error
 // not keep it, the error is a refusal or ErrUnreachable.
 func (d *desk) askAgain(on decision) (p Placement, kept bool, err error) {
 	req := d.request(on.key, on.live.Token, on.live.MediaHandlers)
+	start := time.Now()
 	resp, err := d.controllers.assign(d.lead.Context, calleeOf(on.mc), req)
 	if err != nil {
-		d.setAside(on.mc)
-		d.log.Warn("could not ask a restarted controller for its meeting", "meeting", on.key.MeetingID, "mc", on.mc.ID, "error", err)
+		d.unanswered(on.mc, req, time.Since(start), err)
 		return Placement{}, false, ErrUnreachable
 	}
 	if !resp.Accepted {
@@ -176,16 +176,13 @@ func (d *desk) try(on decision, mc *fsm.Node, handlers []fsm.MediaHandlerRef) (P
 	if err != nil {
 		return Placement{}, err
 	}
+	req := d.request(on.key, token, handlers)
 	start := time.Now()
-	resp, err := d.controllers.assign(d.lead.Context, calleeOf(mc), d.request(on.key, token, handlers))
+	resp, err := d.controllers.assign(d.lead.Context, calleeOf(mc), req)
 	switch {
 	case err != nil:
 		// It may have accepted: no answer is not a refusal.
-		if d.lead.Context.Err() == nil {
-			d.log.Warn("meeting controller did not answer", "meeting", on.key.MeetingID, "region", on.key.Region,
-				"mc", mc.ID, "token", token, "after", time.Since(start), "error", err)
-		}
-		d.setAside(mc)
+		d.unanswered(mc, req, time.Since(start), err)
 		d.orphan(calleeOf(mc), on.key, token, "no_answer")
 		return Placement{}, ErrUnreachable
 	case !resp.Accepted:
@@ -198,12 +195,15 @@ func (d *desk) try(on decision, mc *fsm.Node, handlers []fsm.MediaHandlerRef) (P
 	return d.commit(on, mc, handlers, token)
 }
 
-// setAside hides a controller that did not answer, unless the leadership has ended: that cuts
-// calls short which the controller would have answered.
-func (d *desk) setAside(mc *fsm.Node) {
-	if d.lead.Context.Err() == nil {
-		d.index.SetAside(mc)
+// unanswered hides a controller that did not answer, and says so, unless the leadership has ended: that
+// cuts calls short which the controller would have answered.
+func (d *desk) unanswered(mc *fsm.Node, req *darktowerv1.AssignMeetingWithMhRequest, after time.Duration, err error) {
+	if d.lead.Context.Err() != nil {
+		return
 	}
+	d.index.SetAside(mc)
+	d.log.Warn("meeting controller did not answer", "meeting", req.MeetingId, "region", req.Region,
+		"mc", mc.ID, "token", req.FencingToken, "after", after, "error", err)
 }
 
 // commit records an acceptance, if the meeting still stands as it was decided on.

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/conclave-rtc/conclave/batch"
+	replicav1 "github.com/conclave-rtc/conclave/proto/replica/v1"
 	"github.com/conclave-rtc/conclave/raftnode"
 )
 
@@ -96,6 +97,25 @@ func attempt[T any](ctx context.Context, s *Server, method string, here func() (
 	err = remoteError(ctx, err)
 	s.metrics.forward(method, err)
 	return result, err
+}
+
+// sharedTimeout bounds a request to the leader that many calls share.
+const sharedTimeout = 5 * time.Second
+
+// askLeader asks the leader for many calls at once, none of whose deadlines counts. Each call takes the
+// error as that of its own attempt.
+func (s *Server) askLeader(req *replicav1.ForwardRequest) (*replicav1.ForwardResponse, error) {
+	leader := s.peers.leader()
+	if leader == nil {
+		return nil, raftnode.ErrNotLeader
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), sharedTimeout)
+	defer cancel()
+	resp, err := leader.ask(ctx, req)
+	if err != nil && ctx.Err() != nil {
+		return nil, errNoLeaderYet
+	}
+	return resp, err
 }
 
 // remoteError tells the leader's own word from a failure to reach it.

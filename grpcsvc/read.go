@@ -63,13 +63,7 @@ func (s *Server) catchUp(ctx context.Context, index uint64) error {
 
 // askReadIndex is one question to the leader, for all reads that wait for one.
 func (s *Server) askReadIndex() (raftnode.ReadIndex, error) {
-	leader := s.peers.leader()
-	if leader == nil {
-		return raftnode.ReadIndex{}, raftnode.ErrNotLeader
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), submitTimeout)
-	defer cancel()
-	resp, err := leader.ask(ctx, &replicav1.ForwardRequest{Request: &replicav1.ForwardRequest_ReadIndex{
+	resp, err := s.askLeader(&replicav1.ForwardRequest{Request: &replicav1.ForwardRequest_ReadIndex{
 		ReadIndex: new(replicav1.ReadIndexRequest),
 	}})
 	if err != nil {

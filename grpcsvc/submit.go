@@ -3,7 +3,6 @@ package grpcsvc
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"github.com/conclave-rtc/conclave/batch"
 	"github.com/conclave-rtc/conclave/fsm"
@@ -16,9 +15,6 @@ import (
 // many share. The second gathers commands for the leader's next entry while the first is being
 // committed.
 var submitLimits = batch.Limits{Batch: 512, Queue: 16384, InFlight: 2}
-
-// submitTimeout bounds one message to the leader.
-const submitTimeout = 5 * time.Second
 
 // submit commits a registration, a report or an announcement, here or at the leader.
 func (s *Server) submit(ctx context.Context, cmd *commandv1.Command) (fsm.Result, error) {
@@ -66,21 +62,11 @@ func (s *Server) proposeAll(ctx context.Context, cmds []*commandv1.Command) ([]f
 // submitToLeader sends one message with the commands of many calls. A command that the leader
 // could not commit makes its own call look for the leader again.
 func (s *Server) submitToLeader(cmds []*commandv1.Command) ([]fsm.Result, error) {
-	leader := s.peers.leader()
-	if leader == nil {
-		return nil, raftnode.ErrNotLeader
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), submitTimeout)
-	defer cancel()
-	resp, err := leader.ask(ctx, &replicav1.ForwardRequest{Request: &replicav1.ForwardRequest_Submit{
+	resp, err := s.askLeader(&replicav1.ForwardRequest{Request: &replicav1.ForwardRequest_Submit{
 		Submit: &replicav1.SubmitRequest{Commands: cmds},
 	}})
-	switch {
-	case err == nil:
-	case ctx.Err() != nil:
-		return nil, errNoLeaderYet
-	default:
-		return nil, remoteError(ctx, err)
+	if err != nil {
+		return nil, err
 	}
 	answers := resp.GetSubmit().GetResults()
 	if len(answers) != len(cmds) {

@@ -56,7 +56,7 @@ func (a *applier) ApplyBatch(logs []*raft.Log) []any {
 		}
 	}
 	a.metrics.applyDuration.Observe(time.Since(start).Seconds())
-	a.growth.applied.Add(int64(size))
+	a.growth.applied.Add(uint64(size))
 	a.applied.advance(last)
 	return answers
 }
@@ -81,7 +81,7 @@ func (a *applier) Restore(r io.ReadCloser) error {
 type snapshot struct {
 	state   *fsm.State
 	growth  *growth
-	applied int64 // when it was begun
+	applied uint64 // when it was begun
 }
 
 func (s snapshot) Persist(sink raft.SnapshotSink) error {

@@ -12,15 +12,18 @@ import (
 // growth is how much of the log this replica would have to apply again if it started now, in bytes. Raft
 // counts entries, but one may hold a single command or thousands.
 type growth struct {
-	applied atomic.Int64 // since the process began
-	covered atomic.Int64 // of these, what the last snapshot covers
-	writing atomic.Bool  // a snapshot is being written
+	applied atomic.Uint64 // since the process began
+	covered atomic.Uint64 // of these, what the last snapshot covers
+	writing atomic.Bool   // a snapshot is being written
 }
 
-func (g *growth) uncovered() int64 { return g.applied.Load() - g.covered.Load() }
+func (g *growth) uncovered() uint64 {
+	covered := g.covered.Load() // first: it never exceeds what is applied then
+	return g.applied.Load() - covered
+}
 
 // cover notes that a snapshot covers what had been applied when it was begun.
-func (g *growth) cover(applied int64) {
+func (g *growth) cover(applied uint64) {
 	for covered := g.covered.Load(); covered < applied && !g.covered.CompareAndSwap(covered, applied); {
 		covered = g.covered.Load() // a snapshot from the leader may overtake one of our own
 	}
@@ -55,10 +58,10 @@ func (n *Node) snapshotDue() bool {
 }
 
 // snapshotSize is that of the latest snapshot; 0 when there is none.
-func (n *Node) snapshotSize() int64 {
+func (n *Node) snapshotSize() uint64 {
 	all, err := n.stores.snapshots.List()
 	if err != nil || len(all) == 0 {
 		return 0 // then it is high time for one
 	}
-	return all[0].Size
+	return uint64(all[0].Size)
 }

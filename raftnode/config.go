@@ -78,7 +78,7 @@ type Retention struct {
 	SnapshotThreshold uint64
 	// SnapshotLogBytes of the log since the last snapshot make a new one, too, if they are half as many
 	// as that has. 0: they never do.
-	SnapshotLogBytes int64
+	SnapshotLogBytes uint64
 	// SnapshotInterval is how often the thresholds are looked at: every one to two of it.
 	SnapshotInterval time.Duration
 	// TrailingLogs stay after a snapshot, for followers that are a little behind.

@@ -83,7 +83,7 @@ func (o *serveOptions) addFlags(f *pflag.FlagSet) {
 	f.DurationVar(&o.Timing.ElectionTimeout, "raft-election-timeout", o.Timing.ElectionTimeout, "time (1 to 2 times this) that one election may take")
 	f.DurationVar(&o.Timing.LeaderLease, "raft-leader-lease", o.Timing.LeaderLease, "time that a leader goes on without a quorum; at most the heartbeat timeout")
 	f.Uint64Var(&o.Retention.SnapshotThreshold, "raft-snapshot-threshold", o.Retention.SnapshotThreshold, "log entries that make a new snapshot")
-	f.Int64Var(&o.Retention.SnapshotLogBytes, "raft-snapshot-log-bytes", o.Retention.SnapshotLogBytes, "bytes of the log that make a new snapshot, if they are half as many as the last one has (0: never)")
+	f.Uint64Var(&o.Retention.SnapshotLogBytes, "raft-snapshot-log-bytes", o.Retention.SnapshotLogBytes, "bytes of the log that make a new snapshot, if they are half as many as the last one has (0: never)")
 	f.DurationVar(&o.Retention.SnapshotInterval, "raft-snapshot-interval", o.Retention.SnapshotInterval, "how often the snapshot thresholds are looked at")
 	f.Uint64Var(&o.Retention.TrailingLogs, "raft-trailing-logs", o.Retention.TrailingLogs, "log entries kept behind a snapshot for followers that lag")
 }
