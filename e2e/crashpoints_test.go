@@ -1,13 +1,14 @@
 package e2e
 
 import (
+	"bytes"
 	"context"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
+	"github.com/conclave-rtc/conclave/localcluster"
 	"github.com/conclave-rtc/conclave/localcluster/diskfault"
 	conclavev1 "github.com/conclave-rtc/conclave/proto/conclave/v1"
 	darktowerv1 "github.com/conclave-rtc/conclave/proto/darktower/v1"
@@ -128,16 +130,16 @@ func listed(t *testing.T, dir string) map[string]bool {
 // that it is over, by itself or because stop has ended it.
 func serveAlone(t *testing.T, dir string, program ...string) (api *grpc.ClientConn, ended <-chan struct{}, stop func()) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	addrs, err := localcluster.FreePorts(1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	addr := l.Addr().String()
-	l.Close()
-	args := append(program, "serve", "--node-id", "gc-1", "--data-dir", dir, "--grpc-addr", addr, "--raft-addr", "127.0.0.1:0",
+	args := append(program, "serve", "--node-id", "gc-1", "--data-dir", dir, "--grpc-addr", addrs[0], "--raft-addr", "127.0.0.1:0",
 		"--raft-advertise", "127.0.0.1:7950", "--http-addr", "127.0.0.1:0")
 	cmd := exec.Command(args[0], args[1:]...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	var output bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &output, &output
 	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -149,8 +151,14 @@ func serveAlone(t *testing.T, dir string, program ...string) (api *grpc.ClientCo
 		_ = cmd.Wait() // by a signal
 		close(over)
 	}()
-	t.Cleanup(func() { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }) // it may be gone
-	if api, err = grpc.NewClient("passthrough:///"+addr, grpc.WithTransportCredentials(insecure.NewCredentials())); err != nil {
+	t.Cleanup(func() {
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // it may be gone
+		<-over
+		if t.Failed() {
+			t.Logf("what was printed by %s:\n%s", strings.Join(args, " "), &output)
+		}
+	})
+	if api, err = grpc.NewClient("passthrough:///"+addrs[0], grpc.WithTransportCredentials(insecure.NewCredentials())); err != nil {
 		t.Fatal(err)
 	}
 	// A replica that died while it started is never ready: its callers must not wait for it.

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,6 +11,8 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
+
+	"github.com/conclave-rtc/conclave/localcluster"
 )
 
 // wipe loses the disk of a node that is down.
@@ -239,7 +240,7 @@ func TestAFolderThatWasReplacedEnds(t *testing.T) {
 	c.start(lost)
 	c.whole()
 
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	addrs, err := localcluster.FreePorts(1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -247,7 +248,7 @@ func TestAFolderThatWasReplacedEnds(t *testing.T) {
 	old.configs[0] = c.configs[lost]
 	old.configs[0].Logger = hclog.New(&hclog.LoggerOptions{Level: hclog.Debug, Output: old.logs[0]})
 	old.configs[0].Fatal = func(err error) { old.fatal <- err }
-	old.configs[0].Listener, old.configs[0].RaftAdvertise = l, l.Addr().String()
+	old.configs[0].RaftAdvertise = addrs[0]
 	old.configs[0].DataDir = filepath.Join(t.TempDir(), "old")
 	if err := os.Rename(copied, old.configs[0].DataDir); err != nil {
 		t.Fatal(err)

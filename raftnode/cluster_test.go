@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/conclave-rtc/conclave/fsm"
+	"github.com/conclave-rtc/conclave/localcluster"
 	commandv1 "github.com/conclave-rtc/conclave/proto/command/v1"
 )
 
@@ -44,24 +45,23 @@ func newTestCluster(t *testing.T, n int, store LogStoreKind) *testCluster {
 	return c
 }
 
-// newStoppedCluster opens the sockets of nodes and starts none.
+// newStoppedCluster chooses the addresses of nodes and starts none.
 func newStoppedCluster(t *testing.T, n int, store LogStoreKind) *testCluster {
 	t.Helper()
 	c := &testCluster{t: t, nodes: make([]*Node, n), fatal: make(chan error, 16)}
+	addrs, err := localcluster.FreePorts(n) // nobody takes one while its node is down
+	if err != nil {
+		t.Fatal(err)
+	}
 	var servers []Server
 	for i := range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
 		id, log := fmt.Sprintf("gc-%d", i+1), new(logBuffer)
 		c.logs = append(c.logs, log)
-		servers = append(servers, Server{id, l.Addr().String()})
+		servers = append(servers, Server{id, addrs[i]})
 		c.configs = append(c.configs, Config{
 			NodeID:        id,
 			DataDir:       filepath.Join(t.TempDir(), id),
-			Listener:      l,
-			RaftAdvertise: l.Addr().String(),
+			RaftAdvertise: addrs[i],
 			GRPCAdvertise: id + ".example:50051",
 			LogStore:      store,
 			Timing:        testTiming,
@@ -117,14 +117,10 @@ func (c *testCluster) start(i int) {
 	c.t.Helper()
 	config := c.configs[i]
 	config.Metrics = NewMetrics(prometheus.NewRegistry())
-	if config.Listener == nil {
-		l, err := net.Listen("tcp", config.RaftAdvertise)
-		if err != nil {
-			c.t.Fatal(err)
-		}
-		config.Listener = l
+	var err error
+	if config.Listener, err = net.Listen("tcp", config.RaftAdvertise); err != nil {
+		c.t.Fatal(err)
 	}
-	c.configs[i].Listener = nil // it is closed with the node
 	n, err := Open(config)
 	if err != nil {
 		c.t.Fatal(err)
