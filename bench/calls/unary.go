@@ -38,8 +38,11 @@ func Assign(ctx context.Context, conn grpc.ClientConnInterface, id, region strin
 	if err != nil {
 		return fmt.Errorf("assign %s: %w", id, err)
 	}
-	if resp.Created != isNew || resp.Assignment.GetMeetingId() != id || len(resp.Assignment.GetMhAssignments()) != 2 {
+	switch {
+	case resp.Assignment.GetMeetingId() != id || len(resp.Assignment.GetMhAssignments()) != 2 || resp.Created && !isNew:
 		return ErrWrong
+	case isNew && !resp.Created:
+		return ErrFound
 	}
 	return nil
 }
@@ -57,13 +60,21 @@ func Get(ctx context.Context, conn grpc.ClientConnInterface, id, region string, 
 	return nil
 }
 
-// ErrWrong: the answer was a success and not what was asked for.
-var ErrWrong = errors.New("wrong answer")
+var (
+	// ErrWrong: the answer was a success and not what was asked for.
+	ErrWrong = errors.New("wrong answer")
+	// ErrFound: a meeting that nobody else joins was there already. The replica that was called had
+	// tried once before, and that attempt had made it, though its answer was lost.
+	ErrFound = errors.New("found what an attempt before had made")
+)
 
 // Reason names an error in a sample.
 func Reason(err error) string {
-	if errors.Is(err, ErrWrong) {
+	switch {
+	case errors.Is(err, ErrWrong):
 		return "WRONG_ANSWER"
+	case errors.Is(err, ErrFound):
+		return "FOUND"
 	}
 	return sim.Reason(err)
 }
