@@ -66,10 +66,20 @@ func (a *Assigner) Heard(cmds []*commandv1.Command) {
 	}
 }
 
+// Joining is what a client wants that joins a meeting.
+type Joining struct {
+	Key fsm.MeetingKey
+	// PreferredZone is chosen from while there is anybody; empty: no matter which.
+	PreferredZone string
+	// Request names the call over all of its attempts; 0: it has no name.
+	Request uint64
+}
+
 // Placement is the answer to a join.
 type Placement struct {
 	Assignment *fsm.Assignment
-	// Created is false when the assignment was there already.
+	// Created is false when the assignment was there already, and not by an earlier attempt of
+	// the same call.
 	Created bool
 	// Index is the Raft index that the answer reflects.
 	Index uint64
@@ -78,24 +88,27 @@ type Placement struct {
 // Join returns the live assignment of a meeting, or makes one. Errors: raftnode.ErrNotLeader (try
 // the leader), raftnode.ErrInDoubt (likewise, it may have been placed), ErrNoMediaHandlers,
 // ErrNoControllers, ErrUnreachable, *RejectedError, raftnode.ErrOverloaded, or the context's.
-func (a *Assigner) Join(ctx context.Context, key fsm.MeetingKey, preferredZone string) (Placement, error) {
+func (a *Assigner) Join(ctx context.Context, j Joining) (Placement, error) {
 	start := time.Now()
-	p, err := a.join(ctx, key, preferredZone)
+	p, err := a.join(ctx, j)
+	if err == nil && j.Request != 0 && p.Assignment.Request == j.Request {
+		p.Created = true
+	}
 	a.observeJoin(p, err, time.Since(start))
 	return p, err
 }
 
-func (a *Assigner) join(ctx context.Context, key fsm.MeetingKey, preferredZone string) (Placement, error) {
+func (a *Assigner) join(ctx context.Context, j Joining) (Placement, error) {
 	for {
 		d := a.desk.Load()
 		if d == nil {
 			return Placement{}, raftnode.ErrNotLeader
 		}
-		p, err := d.standing(ctx, key)
+		p, err := d.standing(ctx, j.Key)
 		if err != nil || p.Assignment != nil {
 			return p, err
 		}
-		p, err = d.assign(ctx, key, preferredZone)
+		p, err = d.assign(ctx, j)
 		if !errors.Is(err, errDecideAgain) {
 			return p, err
 		}

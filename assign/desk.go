@@ -80,21 +80,21 @@ func stands(live *fsm.Assignment, mc *fsm.Node) bool {
 // assign begins the placement of a meeting, or waits for the one that is under way and then has
 // the caller look again: between its commit and here the assignment may have been ended, and the
 // end acknowledged, before this caller came. A failure is shared as it is.
-func (d *desk) assign(ctx context.Context, key fsm.MeetingKey, preferredZone string) (Placement, error) {
+func (d *desk) assign(ctx context.Context, j Joining) (Placement, error) {
 	d.mu.Lock()
-	f, shared := d.flights[key]
+	f, shared := d.flights[j.Key]
 	if !shared && len(d.flights) >= maxFlights {
 		d.mu.Unlock()
 		return Placement{}, raftnode.ErrOverloaded
 	}
 	if !shared {
 		f = &flight{done: make(chan struct{})}
-		d.flights[key] = f
+		d.flights[j.Key] = f
 	}
 	d.mu.Unlock()
 	if !shared {
 		// The placement does not end with its first caller: others wait for it too.
-		go d.fly(f, key, preferredZone)
+		go d.fly(f, j)
 	}
 	select {
 	case <-f.done:
@@ -111,10 +111,10 @@ func (d *desk) assign(ctx context.Context, key fsm.MeetingKey, preferredZone str
 	}
 }
 
-func (d *desk) fly(f *flight, key fsm.MeetingKey, preferredZone string) {
-	f.placement, f.err = d.place(key, preferredZone)
+func (d *desk) fly(f *flight, j Joining) {
+	f.placement, f.err = d.place(j)
 	d.mu.Lock()
-	delete(d.flights, key)
+	delete(d.flights, j.Key)
 	d.mu.Unlock()
 	close(f.done)
 }

@@ -148,11 +148,34 @@ func TestMeetingsDoNotWaitForEachOther(t *testing.T) {
 	}
 }
 
+// A join that is sent again, its answer having been lost, has made what it finds. Nobody else has.
+func TestAJoinSentAgainKnowsWhatItMade(t *testing.T) {
+	r := newRig(t, patient)
+	r.controllers(1, nil)
+	var token uint64
+	for _, c := range []struct {
+		what    string
+		request uint64
+		created bool
+	}{
+		{"the first call", 7, true},
+		{"the same call, sent again", 7, true},
+		{"another call", 8, false},
+		{"a call without a name", 0, false},
+	} {
+		p, err := r.assigner.Join(t.Context(), Joining{Key: meeting("m"), Request: c.request})
+		if err != nil || p.Created != c.created || (token != 0 && p.Assignment.Token != token) {
+			t.Errorf("%s: %+v, %v; want created %v", c.what, p, err, c.created)
+		}
+		token = p.Assignment.Token
+	}
+}
+
 func TestTheSameMeetingInAnotherRegionIsAnother(t *testing.T) {
 	r := newRig(t, patient)
 	r.controllers(1, nil)
 	r.mustJoin("m")
-	_, err := r.assigner.Join(t.Context(), fsm.MeetingKey{Region: "us", MeetingID: "m"}, "")
+	_, err := r.assigner.Join(t.Context(), Joining{Key: fsm.MeetingKey{Region: "us", MeetingID: "m"}})
 	if !errors.Is(err, ErrNoMediaHandlers) {
 		t.Errorf("joined in a region without media handlers: %v", err)
 	}
@@ -243,7 +266,7 @@ func TestAJoinerThatGivesUpDoesNotEndThePlacement(t *testing.T) {
 	ctx, giveUp := context.WithTimeoutCause(t.Context(), time.Hour, nil)
 	gone := make(chan error, 1)
 	go func() {
-		_, err := r.assigner.Join(ctx, meeting("m"), "")
+		_, err := r.assigner.Join(ctx, Joining{Key: meeting("m")})
 		gone <- err
 	}()
 	<-called

@@ -185,7 +185,7 @@ func TestADoubtThatStaysIsNotReleased(t *testing.T) {
 		return fsm.Result{}, raftnode.ErrInDoubt
 	})
 	d := newDesk(r.assigner, undecided{r.log}, r.assigner.desk.Load().lead)
-	if _, err := d.place(meeting("m"), ""); !errors.Is(err, raftnode.ErrInDoubt) {
+	if _, err := d.place(Joining{Key: meeting("m")}); !errors.Is(err, raftnode.ErrInDoubt) {
 		t.Errorf("error %v, want ErrInDoubt", err)
 	}
 	live := r.log.live(meeting("m"))

@@ -30,6 +30,10 @@ func Replaced(ended *fsm.Assignment) bool {
 // decision is what a placement was decided on.
 type decision struct {
 	key  fsm.MeetingKey
+	zone string // preferred
+	// request names the call that is answered, 0 when not all replicas understand that.
+	request uint64
+
 	live *fsm.Assignment // the assignment to be replaced, nil for none
 	mc   *fsm.Node       // its controller
 	why  string          // why it is replaced
@@ -48,10 +52,13 @@ func (on decision) exclude() []string {
 }
 
 // place makes an assignment: notify, then commit.
-func (d *desk) place(key fsm.MeetingKey, preferredZone string) (Placement, error) {
-	decided := decision{key: key}
+func (d *desk) place(j Joining) (Placement, error) {
+	decided := decision{key: j.Key, zone: j.PreferredZone}
+	if d.node.Understands(fsm.NamedJoinsSince) {
+		decided.request = j.Request
+	}
 	d.node.Machine().View(func(s *fsm.State) {
-		if decided.live = s.LiveAssignment(key); decided.live != nil {
+		if decided.live = s.LiveAssignment(j.Key); decided.live != nil {
 			decided.mc = s.Node(fsm.MeetingController, decided.live.MCID)
 		}
 	})
@@ -68,7 +75,7 @@ func (d *desk) place(key fsm.MeetingKey, preferredZone string) (Placement, error
 			decided.why, decided.refusal = reasonControllerRestarted, err
 		}
 	}
-	return d.placeAnew(decided, preferredZone)
+	return d.placeAnew(decided)
 }
 
 // askAgain asks a controller that registered again since it was given a meeting whether it
@@ -102,8 +109,8 @@ func (d *desk) askAgain(on decision) (p Placement, kept bool, err error) {
 
 // placeAnew chooses media handlers, then tries controllers, each with a token of its own, until
 // one accepts.
-func (d *desk) placeAnew(on decision, preferredZone string) (Placement, error) {
-	handlers := d.index.chooseMediaHandlers(on.key.Region, preferredZone)
+func (d *desk) placeAnew(on decision) (Placement, error) {
+	handlers := d.index.chooseMediaHandlers(on.key.Region, on.zone)
 	d.metrics.selection(len(handlers))
 	if len(handlers) == 0 {
 		return Placement{}, ErrNoMediaHandlers
@@ -126,7 +133,7 @@ func (d *desk) placeAnew(on decision, preferredZone string) (Placement, error) {
 			return Placement{}, errDecideAgain
 		}
 		mc := d.index.Choose(Query{
-			Kind: fsm.MeetingController, Region: on.key.Region, PreferredZone: preferredZone,
+			Kind: fsm.MeetingController, Region: on.key.Region, PreferredZone: on.zone,
 			Exclude: slices.Concat(tried, on.exclude()),
 		})
 		if mc == nil {
@@ -267,6 +274,7 @@ func (on decision) command(by string, mc *fsm.Node, handlers []fsm.MediaHandlerR
 		MediaHandlers:          fsm.EncodeMediaHandlers(handlers),
 		AssignedBy:             by,
 		ReplaceReason:          on.why,
+		RequestId:              on.request,
 	}
 	if on.live != nil {
 		cmd.ExpectToken = on.live.Token

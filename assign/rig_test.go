@@ -112,7 +112,7 @@ func (r *rig) controllers(n int, script sim.Script) {
 func (r *rig) join(id string) (Placement, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	return r.assigner.Join(ctx, meeting(id), "")
+	return r.assigner.Join(ctx, Joining{Key: meeting(id)})
 }
 
 func (r *rig) mustJoin(id string) Placement {

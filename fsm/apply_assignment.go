@@ -66,6 +66,7 @@ func (a applier) newAssignment(key MeetingKey, cmd *commandv1.Assign) *Assignmen
 		MediaHandlers:          decodeMediaHandlers(cmd.MediaHandlers),
 		AssignedBy:             cmd.AssignedBy,
 		AssignedAtMs:           a.stampMs,
+		Request:                cmd.RequestId,
 	}
 	a.shareStrings(next)
 	return next
@@ -137,7 +138,7 @@ func (a applier) reconfirm(cmd *commandv1.Reconfirm) Result {
 // the same assignment twice ends it once.
 func (a applier) end(cmd *commandv1.End) Result {
 	key := MeetingKey{Region: cmd.Region, MeetingID: cmd.MeetingId}
-	if ended := a.Ended(key, cmd.FencingToken); ended != nil && cmd.RequestId != 0 && ended.EndRequest == cmd.RequestId {
+	if ended := a.Ended(key, cmd.FencingToken); ended != nil && cmd.RequestId != 0 && ended.Request == cmd.RequestId {
 		return Result{Assignment: ended} // the same end again, whatever has become of the meeting since
 	}
 	live := a.LiveAssignment(key)
@@ -162,7 +163,7 @@ func (a applier) endLive(live *Assignment, reason string, request uint64) *Assig
 	a.dropLive(live)
 	ended := *live
 	// State time may still be 0 in a log without stamps; an end must not look live.
-	ended.EndedAtMs, ended.EndReason, ended.EndRequest = max(a.stampMs, 1), reason, request
+	ended.EndedAtMs, ended.EndReason, ended.Request = max(a.stampMs, 1), reason, request
 	ended.sum = ended.digest()
 	a.addEnded(&ended)
 	a.eachNode(live, func(n *Node) *Node { return n.unplaced(live.AssignedAtMs / 1000) })

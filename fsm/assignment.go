@@ -39,8 +39,8 @@ type Assignment struct {
 	// EndedAtMs is 0 while the assignment is live.
 	EndedAtMs int64
 	EndReason string
-	// EndRequest names the call that ended it; 0 when it was not told.
-	EndRequest uint64
+	// Request names the call that ended it or, while it is live, that made it; 0 when it was not told.
+	Request uint64
 
 	sum sum
 }

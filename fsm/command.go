@@ -11,15 +11,22 @@ import (
 
 // CommandVersion is the newest version of the commands that this binary understands. A new kind
 // of command, or a new field in one, raises it.
-const CommandVersion = 2
+const CommandVersion = 3
 
-// SessionsSince is the command version that brought in numbers for reports and names for ends.
-const SessionsSince = 2
+const (
+	// SessionsSince is the command version that brought in numbers for reports and names for ends.
+	SessionsSince = 2
+	// NamedJoinsSince is the command version that brought in names for joins.
+	NamedJoinsSince = 3
+)
 
 // Since returns the command version that brought in a kind of command. A leader proposes it
 // only once every member has announced that version.
 func Since(cmd *commandv1.Command) uint32 {
-	if cmd.GetReportLoad().GetSession() != 0 || cmd.GetEnd().GetRequestId() != 0 {
+	switch {
+	case cmd.GetAssign().GetRequestId() != 0:
+		return NamedJoinsSince
+	case cmd.GetReportLoad().GetSession() != 0 || cmd.GetEnd().GetRequestId() != 0:
 		return SessionsSince
 	}
 	return 1

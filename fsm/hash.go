@@ -69,10 +69,10 @@ func (n *Node) digest() sum {
 
 func (a *Assignment) digest() sum {
 	e := encoder(make([]byte, 0, 512))
-	if a.EndRequest == 0 {
+	if a.Request == 0 {
 		e = e.str("a") // as a version that knows no requests writes it
 	} else {
-		e = e.str("e").u64(a.EndRequest)
+		e = e.str("e").u64(a.Request)
 	}
 	e = e.str(a.Region).str(a.MeetingID).u64(a.Token)
 	e = e.str(a.MCID).u64(a.MCIncarnation).str(a.MCGRPCEndpoint).str(a.MCWebTransportEndpoint)

@@ -94,7 +94,7 @@ func encodeAssignment(rec *commandv1.Assignment, a *Assignment) *commandv1.Assig
 	rec.AssignedUnixMs = a.AssignedAtMs
 	rec.EndedUnixMs = a.EndedAtMs
 	rec.EndReason = a.EndReason
-	rec.EndRequestId = a.EndRequest
+	rec.RequestId = a.Request
 	return rec
 }
 
@@ -140,6 +140,6 @@ func decodeAssignment(rec *commandv1.Assignment) *Assignment {
 		AssignedAtMs:           rec.AssignedUnixMs,
 		EndedAtMs:              rec.EndedUnixMs,
 		EndReason:              rec.EndReason,
-		EndRequest:             rec.EndRequestId,
+		Request:                rec.RequestId,
 	}
 }

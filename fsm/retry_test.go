@@ -30,6 +30,28 @@ func TestAnEndSentAgainKnowsWhatItEnded(t *testing.T) {
 	checkInvariants(t, restored(t, r.state()))
 }
 
+// An assignment names the call that made it, and when it has ended the one that ended it.
+func TestAnAssignmentNamesItsCalls(t *testing.T) {
+	r := fleet(t)
+	join := assign("m", 1)
+	join.RequestId = 7
+	r.must(1000, join)
+	if live := restored(t, r.state()).LiveAssignment(meetingKey("m")); live == nil || live.Request != 7 {
+		t.Errorf("live is %+v, want the request 7", live)
+	}
+	end := endOf("m", 1, "over")
+	end.RequestId = 8
+	r.must(2000, end)
+	if ended := restored(t, r.state()).Ended(meetingKey("m"), token(1)); ended == nil || ended.Request != 8 {
+		t.Errorf("ended is %+v, want the request 8", ended)
+	}
+	r.must(3000, assign("m", 2))
+	if live := r.state().LiveAssignment(meetingKey("m")); live.Request != 0 {
+		t.Errorf("a call without a name is called %d", live.Request)
+	}
+	checkInvariants(t, r.state())
+}
+
 // Reports of one node that come through several replicas are told apart by replica: one that is
 // sent again after another replica's has no effect.
 func TestReportsThroughSeveralReplicas(t *testing.T) {

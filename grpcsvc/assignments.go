@@ -30,10 +30,10 @@ func (s *Server) meetingKey(meetingID, region string) fsm.MeetingKey {
 
 // AssignMeeting returns the live assignment of a meeting, or makes one.
 func (a assignments) AssignMeeting(ctx context.Context, req *conclavev1.AssignMeetingRequest) (*conclavev1.AssignMeetingResponse, error) {
-	key := a.meetingKey(req.MeetingId, req.Region)
+	j := assign.Joining{Key: a.meetingKey(req.MeetingId, req.Region), PreferredZone: req.PreferredZone, Request: requestID(ctx)}
 	return atLeader(ctx, a.Server, "AssignMeeting",
 		func() (*conclavev1.AssignMeetingResponse, error) {
-			p, err := a.join(ctx, key, req.PreferredZone)
+			p, err := a.join(ctx, j)
 			if err != nil {
 				return nil, err
 			}
@@ -41,8 +41,12 @@ func (a assignments) AssignMeeting(ctx context.Context, req *conclavev1.AssignMe
 			return encodePlacement(p), nil
 		},
 		func(ctx context.Context, leader *leaderView) (*conclavev1.AssignMeetingResponse, error) {
-			there := &conclavev1.AssignMeetingRequest{MeetingId: key.MeetingID, Region: key.Region, PreferredZone: req.PreferredZone}
-			resp, err := leader.ask(ctx, &replicav1.ForwardRequest{Request: &replicav1.ForwardRequest_AssignMeeting{AssignMeeting: there}})
+			resp, err := leader.ask(ctx, &replicav1.ForwardRequest{
+				RequestId: j.Request,
+				Request: &replicav1.ForwardRequest_AssignMeeting{AssignMeeting: &conclavev1.AssignMeetingRequest{
+					MeetingId: j.Key.MeetingID, Region: j.Key.Region, PreferredZone: j.PreferredZone,
+				}},
+			})
 			if err != nil {
 				return nil, err
 			}
@@ -56,14 +60,14 @@ func (a assignments) AssignMeeting(ctx context.Context, req *conclavev1.AssignMe
 }
 
 // join joins a meeting at the leader.
-func (s *Server) join(ctx context.Context, key fsm.MeetingKey, preferredZone string) (assign.Placement, error) {
-	if !s.joins.enter() {
+func (s *Server) join(ctx context.Context, j assign.Joining) (assign.Placement, error) {
+	if !s.joins.enter(ctx) {
 		return assign.Placement{}, s.overloaded(conclavev1.AssignmentService_AssignMeeting_FullMethodName)
 	}
 	defer s.joins.leave()
-	p, err := s.assigner.Join(ctx, key, preferredZone)
+	p, err := s.assigner.Join(ctx, j)
 	if err != nil {
-		return p, placementStatus(err, key, 0)
+		return p, placementStatus(err, j.Key, 0)
 	}
 	return p, nil
 }

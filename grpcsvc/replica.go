@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/conclave-rtc/conclave/assign"
 	"github.com/conclave-rtc/conclave/fsm"
 	commandv1 "github.com/conclave-rtc/conclave/proto/command/v1"
 	conclavev1 "github.com/conclave-rtc/conclave/proto/conclave/v1"
@@ -126,7 +127,7 @@ func (f *forwardStream) answer(ctx context.Context, req *replicav1.ForwardReques
 	case *replicav1.ForwardRequest_Submit:
 		return f.answerSubmit(ctx, r.Submit)
 	case *replicav1.ForwardRequest_AssignMeeting:
-		return f.answerJoin(ctx, r.AssignMeeting)
+		return f.answerJoin(ctx, r.AssignMeeting, req.RequestId)
 	}
 	return nil, status.Error(codes.Unimplemented, "this replica does not know the request: it is older than who asks")
 }
@@ -162,11 +163,13 @@ func (r replica) answerSubmit(ctx context.Context, req *replicav1.SubmitRequest)
 	return &replicav1.ForwardResponse{Response: &replicav1.ForwardResponse_Submit{Submit: resp}}, nil
 }
 
-func (r replica) answerJoin(ctx context.Context, req *conclavev1.AssignMeetingRequest) (*replicav1.ForwardResponse, error) {
+func (r replica) answerJoin(ctx context.Context, req *conclavev1.AssignMeetingRequest, call uint64) (*replicav1.ForwardResponse, error) {
 	if bad := validate(req); bad != nil {
 		return nil, invalidField(bad)
 	}
-	p, err := r.join(ctx, r.meetingKey(req.MeetingId, req.Region), req.PreferredZone)
+	p, err := r.join(ctx, assign.Joining{
+		Key: r.meetingKey(req.MeetingId, req.Region), PreferredZone: req.PreferredZone, Request: call,
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -61,6 +61,10 @@ func TestLeadersCrashDuringJoins(t *testing.T) {
 						meeting := fmt.Sprintf("m-%d-%d", caller, i)
 						answer, err := c.members[(caller+i)%3].tryJoin(t.Context(), "s", meeting)
 						if err == nil {
+							// Nobody else joins it: whichever attempt made it was of this call.
+							if !answer.Created {
+								t.Errorf("the join of the new meeting %s found it there", meeting)
+							}
 							acknowledged.Store(meeting, answer.Assignment)
 							joins.Add(1)
 						}

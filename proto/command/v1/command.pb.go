@@ -983,6 +983,9 @@ type Assign struct {
 	ExpectMcHeardIndex uint64 `protobuf:"varint,12,opt,name=expect_mc_heard_index,json=expectMcHeardIndex,proto3" json:"expect_mc_heard_index,omitempty"`
 	// Why the assignment before is replaced.
 	ReplaceReason string `protobuf:"bytes,13,opt,name=replace_reason,json=replaceReason,proto3" json:"replace_reason,omitempty"`
+	// Drawn at random by the replica that received the call (version 3), so that a join that has to
+	// be sent twice knows what it has made.
+	RequestId     uint64 `protobuf:"fixed64,14,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1106,6 +1109,13 @@ func (x *Assign) GetReplaceReason() string {
 		return x.ReplaceReason
 	}
 	return ""
+}
+
+func (x *Assign) GetRequestId() uint64 {
+	if x != nil {
+		return x.RequestId
+	}
+	return 0
 }
 
 // Reconfirm records that a meeting controller that registered again still hosts a meeting.
@@ -1962,8 +1972,8 @@ type Assignment struct {
 	// 0 while live.
 	EndedUnixMs int64  `protobuf:"varint,11,opt,name=ended_unix_ms,json=endedUnixMs,proto3" json:"ended_unix_ms,omitempty"`
 	EndReason   string `protobuf:"bytes,12,opt,name=end_reason,json=endReason,proto3" json:"end_reason,omitempty"`
-	// The call that ended it (version 2).
-	EndRequestId  uint64 `protobuf:"fixed64,13,opt,name=end_request_id,json=endRequestId,proto3" json:"end_request_id,omitempty"`
+	// The call that ended it (version 2) or, while live, that made it (version 3).
+	RequestId     uint64 `protobuf:"fixed64,13,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2082,9 +2092,9 @@ func (x *Assignment) GetEndReason() string {
 	return ""
 }
 
-func (x *Assignment) GetEndRequestId() uint64 {
+func (x *Assignment) GetRequestId() uint64 {
 	if x != nil {
-		return x.EndRequestId
+		return x.RequestId
 	}
 	return 0
 }
@@ -2155,7 +2165,7 @@ const file_command_v1_command_proto_rawDesc = "" +
 	"\x0fMediaHandlerRef\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x123\n" +
 	"\x15webtransport_endpoint\x18\x02 \x01(\tR\x14webtransportEndpoint\x12#\n" +
-	"\rgrpc_endpoint\x18\x03 \x01(\tR\fgrpcEndpoint\"\xa3\x04\n" +
+	"\rgrpc_endpoint\x18\x03 \x01(\tR\fgrpcEndpoint\"\xc2\x04\n" +
 	"\x06Assign\x12\x1d\n" +
 	"\n" +
 	"meeting_id\x18\x01 \x01(\tR\tmeetingId\x12\x16\n" +
@@ -2172,7 +2182,9 @@ const file_command_v1_command_proto_rawDesc = "" +
 	" \x01(\x04R\vexpectToken\x122\n" +
 	"\x15expect_mc_incarnation\x18\v \x01(\x04R\x13expectMcIncarnation\x121\n" +
 	"\x15expect_mc_heard_index\x18\f \x01(\x04R\x12expectMcHeardIndex\x12%\n" +
-	"\x0ereplace_reason\x18\r \x01(\tR\rreplaceReason\"\x8e\x01\n" +
+	"\x0ereplace_reason\x18\r \x01(\tR\rreplaceReason\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x0e \x01(\x06R\trequestId\"\x8e\x01\n" +
 	"\tReconfirm\x12\x1d\n" +
 	"\n" +
 	"meeting_id\x18\x01 \x01(\tR\tmeetingId\x12\x16\n" +
@@ -2247,7 +2259,7 @@ const file_command_v1_command_proto_rawDesc = "" +
 	"\bsequence\x18\x02 \x01(\x04R\bsequence\"8\n" +
 	"\tPlacement\x12\x15\n" +
 	"\x06unix_s\x18\x01 \x01(\x03R\x05unixS\x12\x14\n" +
-	"\x05count\x18\x02 \x01(\rR\x05count\"\x89\x04\n" +
+	"\x05count\x18\x02 \x01(\rR\x05count\"\x82\x04\n" +
 	"\n" +
 	"Assignment\x12\x1d\n" +
 	"\n" +
@@ -2265,8 +2277,9 @@ const file_command_v1_command_proto_rawDesc = "" +
 	" \x01(\x03R\x0eassignedUnixMs\x12\"\n" +
 	"\rended_unix_ms\x18\v \x01(\x03R\vendedUnixMs\x12\x1d\n" +
 	"\n" +
-	"end_reason\x18\f \x01(\tR\tendReason\x12$\n" +
-	"\x0eend_request_id\x18\r \x01(\x06R\fendRequestId*Q\n" +
+	"end_reason\x18\f \x01(\tR\tendReason\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\r \x01(\x06R\trequestId*Q\n" +
 	"\x04Kind\x12\x14\n" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12KIND_MEDIA_HANDLER\x10\x01\x12\x1b\n" +

@@ -83,6 +83,9 @@ type ForwardRequest struct {
 	Number uint64 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
 	// How long the caller waits, in microseconds; 0: for as long as the stream lasts.
 	TimeoutUs uint64 `protobuf:"varint,2,opt,name=timeout_us,json=timeoutUs,proto3" json:"timeout_us,omitempty"`
+	// What a join is called over all of its attempts, as the leader may have died that made the
+	// assignment.
+	RequestId uint64 `protobuf:"fixed64,6,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	// Types that are valid to be assigned to Request:
 	//
 	//	*ForwardRequest_ReadIndex
@@ -133,6 +136,13 @@ func (x *ForwardRequest) GetNumber() uint64 {
 func (x *ForwardRequest) GetTimeoutUs() uint64 {
 	if x != nil {
 		return x.TimeoutUs
+	}
+	return 0
+}
+
+func (x *ForwardRequest) GetRequestId() uint64 {
+	if x != nil {
+		return x.RequestId
 	}
 	return 0
 }
@@ -608,11 +618,13 @@ var File_replica_v1_replica_proto protoreflect.FileDescriptor
 
 const file_replica_v1_replica_proto_rawDesc = "" +
 	"\n" +
-	"\x18replica/v1/replica.proto\x12\x13conclave.replica.v1\x1a\x18command/v1/command.proto\x1a\x1cconclave/v1/assignment.proto\"\xa4\x02\n" +
+	"\x18replica/v1/replica.proto\x12\x13conclave.replica.v1\x1a\x18command/v1/command.proto\x1a\x1cconclave/v1/assignment.proto\"\xc3\x02\n" +
 	"\x0eForwardRequest\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x04R\x06number\x12\x1d\n" +
 	"\n" +
-	"timeout_us\x18\x02 \x01(\x04R\ttimeoutUs\x12F\n" +
+	"timeout_us\x18\x02 \x01(\x04R\ttimeoutUs\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x06 \x01(\x06R\trequestId\x12F\n" +
 	"\n" +
 	"read_index\x18\x03 \x01(\v2%.conclave.replica.v1.ReadIndexRequestH\x00R\treadIndex\x12<\n" +
 	"\x06submit\x18\x04 \x01(\v2\".conclave.replica.v1.SubmitRequestH\x00R\x06submit\x12J\n" +
