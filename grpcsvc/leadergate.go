@@ -1,7 +1,10 @@
 package grpcsvc
 
 import (
+	"container/list"
+	"context"
 	"runtime"
+	"sync"
 	"time"
 )
 
@@ -10,9 +13,18 @@ import (
 // have to wait their turn among goroutines as everything does, and a leader whose heartbeats are late is
 // voted out, which helps nobody who waits. How many joins are too many depends on what else goes on: a
 // snapshot, the garbage collector, what runs on the same machine.
+//
+// A join beyond the bound waits a little, as most often there is room in a moment: to be refused, and to
+// come again, would take more of the time that is short.
 type leaderGate struct {
-	*gate
 	tooLate time.Duration
+
+	mu       sync.Mutex
+	limit    int
+	underWay int
+	// waiting are those that came when there was no room, the first first: a channel each, closed
+	// when it is in. While any waits, there is no room.
+	waiting list.List
 }
 
 const (
@@ -24,14 +36,63 @@ const (
 	// turns is how often a heartbeat waits for its turn, about, before the time is over after which a
 	// follower misses its leader.
 	turns = 5
+	// joinPatience is how long a join waits for room: several times what the bound takes to rise by
+	// half, and still no wait that anybody notices who joins a meeting.
+	joinPatience = 100 * time.Millisecond
 )
 
-func newLeaderGate(heartbeatTimeout time.Duration) leaderGate {
-	return leaderGate{newGate(mostJoins), heartbeatTimeout / turns}
+func newLeaderGate(heartbeatTimeout time.Duration) *leaderGate {
+	return &leaderGate{limit: mostJoins, tooLate: heartbeatTimeout / turns}
+}
+
+// enter says whether there is room, now or soon; who was let in must leave.
+func (g *leaderGate) enter(ctx context.Context) bool {
+	g.mu.Lock()
+	if g.underWay < g.limit {
+		g.underWay++
+		g.mu.Unlock()
+		return true
+	}
+	in := make(chan struct{})
+	place := g.waiting.PushBack(in)
+	g.mu.Unlock()
+
+	patience := time.NewTimer(joinPatience)
+	defer patience.Stop()
+	select {
+	case <-in:
+		return true
+	case <-patience.C:
+	case <-ctx.Done():
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	select {
+	case <-in: // at the same time
+		return true
+	default:
+	}
+	g.waiting.Remove(place)
+	return false
+}
+
+func (g *leaderGate) leave() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.underWay--
+	g.letIn()
+}
+
+// letIn lets in who waits, as far as there is room. The caller holds mu.
+func (g *leaderGate) letIn() {
+	for g.underWay < g.limit && g.waiting.Len() > 0 {
+		g.underWay++
+		close(g.waiting.Remove(g.waiting.Front()).(chan struct{}))
+	}
 }
 
 // run keeps the bound right until done is closed.
-func (g leaderGate) run(done <-chan struct{}) {
+func (g *leaderGate) run(done <-chan struct{}) {
 	for {
 		began := time.Now()
 		select {
@@ -46,12 +107,13 @@ func (g leaderGate) run(done <-chan struct{}) {
 
 // adjust takes a quarter off what is under way when it is late, and else gives back a little: all within
 // a second.
-func (g leaderGate) adjust(late time.Duration) {
-	limit := g.limit.Load()
-	if underWay := g.underWay.Load(); late > g.tooLate && underWay > leastJoins {
-		limit = max(leastJoins, 3*min(limit, underWay)/4)
+func (g *leaderGate) adjust(late time.Duration) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if late > g.tooLate && g.underWay > leastJoins {
+		g.limit = max(leastJoins, 3*min(g.limit, g.underWay)/4)
 	} else if late <= g.tooLate {
-		limit = min(mostJoins, limit+1+limit/16)
+		g.limit = min(mostJoins, g.limit+1+g.limit/16)
 	}
-	g.limit.Store(limit)
+	g.letIn()
 }

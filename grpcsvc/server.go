@@ -53,7 +53,7 @@ type Server struct {
 	index    *assign.Index
 
 	gates   map[string]*gate // by full method name; read only
-	joins   leaderGate
+	joins   *leaderGate
 	grpc    *grpc.Server
 	health  *health.Server
 	peers   *peers

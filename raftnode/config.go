@@ -53,31 +53,33 @@ type Config struct {
 // Timing is how fast failures are noticed. The defaults suit a LAN.
 type Timing struct {
 	// HeartbeatTimeout is how long a follower waits for its leader before it asks the others
-	// whether they miss it too (it waits 1 to 2 times this, drawn at random).
+	// whether they miss it too. They take turns, a fifth of this apart.
 	HeartbeatTimeout time.Duration
-	// ElectionTimeout is how long a candidate waits for votes before it tries again (likewise).
+	// ElectionTimeout is how long a candidate waits for votes before it tries again (1 to 2 times
+	// this, drawn at random). At least the heartbeat timeout.
 	ElectionTimeout time.Duration
 	// LeaderLease is how long a leader goes on without hearing from a quorum; at most the
 	// heartbeat timeout.
 	LeaderLease time.Duration
 }
 
-// DefaultTiming gives a failover well under a second: followers notice after one to two
-// heartbeat timeouts and elect within about one election timeout. Heartbeats go out ten times
-// as often, so that a busy machine must stall for nearly the whole timeout before a follower
-// even asks, and pre-vote keeps the term when the others still hear the leader.
+// DefaultTiming gives a failover well under a second: followers notice as soon as the heartbeat
+// timeout is over, and mostly elect at once; when they fail to, they try again after one to two
+// election timeouts. Heartbeats go out five to ten times as often, so that a busy machine must
+// stall for nearly the whole timeout before a follower even asks, and pre-vote keeps the term
+// when the others still hear the leader.
 var DefaultTiming = Timing{
-	HeartbeatTimeout: 200 * time.Millisecond,
-	ElectionTimeout:  200 * time.Millisecond,
-	LeaderLease:      200 * time.Millisecond,
+	HeartbeatTimeout: 300 * time.Millisecond,
+	ElectionTimeout:  300 * time.Millisecond,
+	LeaderLease:      300 * time.Millisecond,
 }
 
 // Retention is how much of the log is kept.
 type Retention struct {
 	// SnapshotThreshold is how many entries since the last snapshot make a new one.
 	SnapshotThreshold uint64
-	// SnapshotLogBytes of the log since the last snapshot make a new one, too, if they are half as many
-	// as that has. 0: they never do.
+	// SnapshotLogBytes of the log since the last snapshot make a new one, too, if they are a quarter of
+	// what that has. 0: they never do.
 	SnapshotLogBytes uint64
 	// SnapshotInterval is how often the thresholds are looked at: every one to two of it.
 	SnapshotInterval time.Duration

@@ -3,7 +3,6 @@ package raftnode
 import (
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/hashicorp/raft"
 )
@@ -81,20 +80,13 @@ func (n *Node) found(servers []raft.Server) error {
 }
 
 // startFirst starts Raft in a cluster that was just founded, which needs not be searched for a leader
-// first. Raft looks for one anew when its timeout is made shorter.
+// first.
 func (n *Node) startFirst() error {
-	rc := n.raftConfig()
-	timing := raft.ReloadableConfig{
-		TrailingLogs: rc.TrailingLogs, SnapshotInterval: rc.SnapshotInterval, SnapshotThreshold: rc.SnapshotThreshold,
-		HeartbeatTimeout: rc.HeartbeatTimeout, ElectionTimeout: rc.ElectionTimeout,
-	}
-	rc.HeartbeatTimeout += time.Millisecond
-	rc.ElectionTimeout += time.Millisecond
-	if err := n.startRaft(rc); err != nil {
+	if err := n.startRaft(n.raftConfig()); err != nil {
 		return err
 	}
-	if err := n.raft.ReloadConfig(timing); err != nil {
-		return fmt.Errorf("set the timing of Raft: %w", err)
+	if err := n.lookForLeader(); err != nil {
+		return fmt.Errorf("begin the first election: %w", err)
 	}
 	return nil
 }

@@ -166,6 +166,7 @@ func (n *Node) startRaft(rc *raft.Config) error {
 	n.observe()
 	n.tasks.Go(func() { n.followLeadership(changes) })
 	n.tasks.Go(n.compact)
+	n.tasks.Go(n.watchLeader)
 	return nil
 }
 

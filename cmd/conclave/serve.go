@@ -79,11 +79,11 @@ func (o *serveOptions) addFlags(f *pflag.FlagSet) {
 	f.DurationVar(&o.ForwardTimeout, "forward-timeout", o.ForwardTimeout, "how long a call looks for a leader")
 	f.Var(&o.logStore, "log-store", "how the Raft log is stored")
 	f.DurationVar(&o.EndedRetention, "ended-retention", o.EndedRetention, "how long ended assignments are kept for audit")
-	f.DurationVar(&o.Timing.HeartbeatTimeout, "raft-heartbeat-timeout", o.Timing.HeartbeatTimeout, "silence of the leader (1 to 2 times this) before a follower looks for another; longer for slow or busy machines")
+	f.DurationVar(&o.Timing.HeartbeatTimeout, "raft-heartbeat-timeout", o.Timing.HeartbeatTimeout, "silence of the leader before a follower looks for another; longer for slow or busy machines")
 	f.DurationVar(&o.Timing.ElectionTimeout, "raft-election-timeout", o.Timing.ElectionTimeout, "time (1 to 2 times this) that one election may take")
 	f.DurationVar(&o.Timing.LeaderLease, "raft-leader-lease", o.Timing.LeaderLease, "time that a leader goes on without a quorum; at most the heartbeat timeout")
 	f.Uint64Var(&o.Retention.SnapshotThreshold, "raft-snapshot-threshold", o.Retention.SnapshotThreshold, "log entries that make a new snapshot")
-	f.Uint64Var(&o.Retention.SnapshotLogBytes, "raft-snapshot-log-bytes", o.Retention.SnapshotLogBytes, "bytes of the log that make a new snapshot, if they are half as many as the last one has (0: never)")
+	f.Uint64Var(&o.Retention.SnapshotLogBytes, "raft-snapshot-log-bytes", o.Retention.SnapshotLogBytes, "bytes of the log that make a new snapshot, if they are a quarter of what the last one has (0: never)")
 	f.DurationVar(&o.Retention.SnapshotInterval, "raft-snapshot-interval", o.Retention.SnapshotInterval, "how often the snapshot thresholds are looked at")
 	f.Uint64Var(&o.Retention.TrailingLogs, "raft-trailing-logs", o.Retention.TrailingLogs, "log entries kept behind a snapshot for followers that lag")
 }
