@@ -1,6 +1,9 @@
 package fsm
 
 import (
+	"cmp"
+	"strings"
+
 	commandv1 "github.com/conclave-rtc/conclave/proto/command/v1"
 )
 
@@ -72,29 +75,38 @@ func (a applier) newAssignment(key MeetingKey, cmd *commandv1.Assign) *Assignmen
 	return next
 }
 
+// shareStrings has an assignment hold no string that is a part of a longer one, which would stay too.
 func (s *State) shareStrings(a *Assignment) {
-	if mc := s.Node(MeetingController, a.MCID); mc != nil {
-		a.MCID = mc.ID
-		share(&a.Region, mc.Region)
-		share(&a.MCGRPCEndpoint, mc.GRPCEndpoint)
-		share(&a.MCWebTransportEndpoint, mc.WebTransportEndpoint)
-	}
+	mc := cmp.Or(s.Node(MeetingController, a.MCID), nobody)
+	share(&a.MeetingID, "")
+	share(&a.Region, mc.Region)
+	share(&a.MCID, mc.ID)
+	share(&a.MCGRPCEndpoint, mc.GRPCEndpoint)
+	share(&a.MCWebTransportEndpoint, mc.WebTransportEndpoint)
 	for i := range a.MediaHandlers {
 		ref := &a.MediaHandlers[i]
-		if mh := s.Node(MediaHandler, ref.ID); mh != nil {
-			ref.ID = mh.ID
-			share(&ref.WebTransportEndpoint, mh.WebTransportEndpoint)
-			share(&ref.GRPCEndpoint, mh.GRPCEndpoint)
-		}
+		mh := cmp.Or(s.Node(MediaHandler, ref.ID), nobody)
+		share(&ref.ID, mh.ID)
+		share(&ref.WebTransportEndpoint, mh.WebTransportEndpoint)
+		share(&ref.GRPCEndpoint, mh.GRPCEndpoint)
 	}
 	if m := s.Member(a.AssignedBy); m != nil {
 		a.AssignedBy = m.ID
+	} else {
+		a.AssignedBy = strings.Clone(a.AssignedBy)
 	}
+	share(&a.EndReason, "")
 }
 
+// nobody has no strings to share.
+var nobody = new(Node)
+
+// share makes a string the one that is kept already, if they are equal, or else one of its own.
 func share(s *string, with string) {
 	if *s == with {
 		*s = with
+	} else {
+		*s = strings.Clone(*s)
 	}
 }
 

@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"reflect"
 	"testing"
 
 	"google.golang.org/protobuf/proto"
@@ -74,6 +75,49 @@ func TestTheQuickDecoderSaysNothingElse(t *testing.T) {
 		for b := range 256 {
 			spoilt[i] = byte(b)
 			check(spoilt)
+		}
+	}
+}
+
+// Whatever is done to the bytes of an assignment, the quick decoder says what the general one says, or
+// leaves it to that one.
+func TestAssignmentsAreDecodedQuickly(t *testing.T) {
+	full := new(commandv1.Assignment)
+	fillMessage(full.ProtoReflect())
+	records := []*commandv1.Assignment{full, new(commandv1.Assignment)}
+	for i := range full.ProtoReflect().Descriptor().Fields().Len() {
+		less := proto.Clone(full).(*commandv1.Assignment)
+		less.ProtoReflect().Clear(less.ProtoReflect().Descriptor().Fields().Get(i))
+		records = append(records, less)
+	}
+	check := func(data []byte) (quick bool) {
+		got := decodeAssignmentQuickly(data)
+		if got == nil {
+			return false
+		}
+		want := new(commandv1.SnapshotRecord)
+		if err := proto.Unmarshal(data, want); err != nil || hasUnknown(want) || want.GetAssignment() == nil ||
+			!reflect.DeepEqual(got, decodeAssignment(want.GetAssignment())) {
+			t.Fatalf("%x was decoded as\n%+v, the general decoder says\n%v, %v", data, got, want, err)
+		}
+		return true
+	}
+	for _, record := range records {
+		data, err := proto.Marshal(&commandv1.SnapshotRecord{Record: &commandv1.SnapshotRecord_Assignment{Assignment: record}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !check(data) {
+			t.Errorf("%v was left to the general decoder", record)
+		}
+		for i := range data {
+			check(data[:i])
+			check(data[i:])
+			spoilt := append([]byte(nil), data...)
+			for b := range 256 {
+				spoilt[i] = byte(b)
+				check(spoilt)
+			}
 		}
 	}
 }

@@ -47,20 +47,32 @@ type snapshotReader struct {
 }
 
 func (sr *snapshotReader) next() (*commandv1.SnapshotRecord, error) {
+	if err := sr.frame(); err != nil {
+		return nil, err
+	}
+	return sr.decode()
+}
+
+// frame reads the bytes of the next record.
+func (sr *snapshotReader) frame() error {
 	size, err := binary.ReadUvarint(sr.r)
 	if err != nil {
-		return nil, damaged("it ends after %d records", sr.n)
+		return damaged("it ends after %d records", sr.n)
 	}
 	if size > maxFrame {
-		return nil, damaged("record %d claims %d bytes", sr.n, size)
+		return damaged("record %d claims %d bytes", sr.n, size)
 	}
 	if uint64(cap(sr.buf)) < size {
 		sr.buf = make([]byte, size)
 	}
 	sr.buf = sr.buf[:size]
 	if _, err := io.ReadFull(sr.r, sr.buf); err != nil {
-		return nil, damaged("it ends inside record %d", sr.n)
+		return damaged("it ends inside record %d", sr.n)
 	}
+	return nil
+}
+
+func (sr *snapshotReader) decode() (*commandv1.SnapshotRecord, error) {
 	rec := new(commandv1.SnapshotRecord)
 	if err := proto.Unmarshal(sr.buf, rec); err != nil {
 		return nil, damaged("record %d does not decode: %v", sr.n, err)
@@ -123,7 +135,15 @@ func (sr *snapshotReader) read(groups chan<- []record) error {
 
 // record reads one record. The trailer is kept, and comes as one of nothing.
 func (sr *snapshotReader) record() (record, error) {
-	rec, err := sr.next()
+	if err := sr.frame(); err != nil {
+		return record{}, err
+	}
+	if a := decodeAssignmentQuickly(sr.buf); a != nil {
+		sr.n++
+		a.sum = a.digest()
+		return record{assignment: a}, nil
+	}
+	rec, err := sr.decode()
 	if err != nil {
 		return record{}, err
 	}
