@@ -171,6 +171,19 @@ func TestAJoinSentAgainKnowsWhatItMade(t *testing.T) {
 	}
 }
 
+// While one replica does not know the names of joins, none is written.
+func TestJoinsAreNotNamedToAnOlderReplica(t *testing.T) {
+	r := newRig(t, patient)
+	r.log.oldest = fsm.NamedJoinsSince - 1
+	r.controllers(1, nil)
+	for _, created := range []bool{true, false} {
+		p, err := r.assigner.Join(t.Context(), Joining{Key: meeting("m"), Request: 7})
+		if err != nil || p.Created != created || p.Assignment.Request != 0 {
+			t.Errorf("joined %+v, %v; want created %v", p, err, created)
+		}
+	}
+}
+
 func TestTheSameMeetingInAnotherRegionIsAnother(t *testing.T) {
 	r := newRig(t, patient)
 	r.controllers(1, nil)

@@ -28,6 +28,7 @@ type fakeLog struct {
 	// onReadIndex fails or delays reads.
 	onReadIndex func() error
 	reads       int
+	oldest      uint32 // what every member understands
 }
 
 func newFakeLog(observer fsm.Observer) *fakeLog {
@@ -36,6 +37,7 @@ func newFakeLog(observer fsm.Observer) *fakeLog {
 		term:    1,
 		stampMs: func() int64 { return time.Now().UnixMilli() },
 		applied: make(chan struct{}),
+		oldest:  fsm.CommandVersion,
 	}
 }
 
@@ -71,7 +73,8 @@ func (l *fakeLog) WaitApplied(ctx context.Context, index uint64) error {
 	return l.wait(ctx, func(s *fsm.State) bool { return s.Index() >= index })
 }
 
-func (l *fakeLog) Understands(uint32) bool { return true }
+// Understands says so of versions up to the oldest of the cluster's members.
+func (l *fakeLog) Understands(version uint32) bool { return version <= l.oldest }
 
 func (l *fakeLog) WaitDecided(ctx context.Context, term uint64) error {
 	return l.wait(ctx, func(s *fsm.State) bool { return s.Term() > term })

@@ -106,7 +106,7 @@ func stepJoin(s meetingState, in asked) []meetingState {
 		}
 		return nil
 	case !in.claimed && c.Found.Token > s.Token:
-		// It was there when this call was tried again: its own first try had made it.
+		// Nobody was told to have made it: a call did whose answer was lost.
 		return []meetingState{liveAs(c.Found)}
 	}
 	return found(s, in)

@@ -31,7 +31,7 @@ const (
 	// staleAfter is short, so that a round sees nodes fall silent and be marked.
 	staleAfter = 5 * time.Second
 	// lease is the replicas' leader lease, the default of serve.
-	lease = 200 * time.Millisecond
+	lease = 300 * time.Millisecond
 	// fastHeartbeat and fullHeartbeat are how often MCs report; with the second they list what
 	// they host.
 	fastHeartbeat = 700 * time.Millisecond

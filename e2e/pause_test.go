@@ -19,7 +19,7 @@ import (
 )
 
 // leaderLease is the default of --raft-leader-lease.
-const leaderLease = 200 * time.Millisecond
+const leaderLease = 300 * time.Millisecond
 
 // A leader that is stopped for a while (SIGSTOP, a virtual machine that migrates) is replaced, and
 // when it goes on it neither answers from its past nor commits what it had begun.

@@ -106,6 +106,24 @@ func TestEveryCommandIsKnown(t *testing.T) {
 	}
 }
 
+func TestSince(t *testing.T) {
+	for _, c := range []struct {
+		cmd  *commandv1.Command
+		want uint32
+	}{
+		{command(&commandv1.Assign{}), 1},
+		{command(&commandv1.Assign{RequestId: 1}), NamedJoinsSince},
+		{command(&commandv1.End{}), 1},
+		{command(&commandv1.End{RequestId: 1}), SessionsSince},
+		{command(&commandv1.ReportLoad{}), 1},
+		{command(&commandv1.ReportLoad{Session: 1}), SessionsSince},
+	} {
+		if got := Since(c.cmd); got != c.want {
+			t.Errorf("%v is known since version %d, want %d", c.cmd, got, c.want)
+		}
+	}
+}
+
 func operation(cmd *commandv1.Command) proto.Message {
 	m := cmd.ProtoReflect()
 	return m.Get(m.WhichOneof(m.Descriptor().Oneofs().ByName("op"))).Message().Interface()

@@ -51,7 +51,7 @@ func (h *history) op(s *State) proto.Message {
 	case 0:
 		return &commandv1.Lead{NodeId: h.id("gc", 3), Term: h.term}
 	case 1:
-		return &commandv1.AnnounceMember{NodeId: h.id("gc", 3), GrpcAddress: h.id("10.0.0.", 3), CommandVersion: uint32(h.choose(3))}
+		return &commandv1.AnnounceMember{NodeId: h.id("gc", 3), GrpcAddress: h.id("10.0.0.", 3), CommandVersion: uint32(h.choose(CommandVersion + 1))}
 	case 2, 3:
 		return h.register()
 	case 4, 5, 6:
@@ -66,7 +66,7 @@ func (h *history) op(s *State) proto.Message {
 		return &commandv1.Reconfirm{Region: key.Region, MeetingId: key.MeetingID, FencingToken: h.either(liveToken(s, key)), McIncarnation: uint64(h.choose(50))}
 	case 13, 14:
 		key := h.meeting()
-		return &commandv1.End{Region: key.Region, MeetingId: key.MeetingID, FencingToken: h.either(liveToken(s, key)), Reason: h.id("reason", 2)}
+		return &commandv1.End{Region: key.Region, MeetingId: key.MeetingID, FencingToken: h.either(liveToken(s, key)), Reason: h.id("reason", 2), RequestId: uint64(h.choose(4))}
 	default:
 		return &commandv1.PruneEnded{BeforeUnixMs: h.stampMs - int64(h.choose(10))*1000, Limit: uint32(h.choose(4))}
 	}
@@ -102,7 +102,7 @@ func (h *history) assign(s *State) *commandv1.Assign {
 		h.tokenCount++
 	}
 	cmd.FencingToken = h.term<<tokenCounterBits | h.tokenCount
-	cmd.ExpectToken = h.either(liveToken(s, key))
+	cmd.ExpectToken, cmd.RequestId = h.either(liveToken(s, key)), uint64(h.choose(4))
 	if live := s.LiveAssignment(key); live != nil {
 		cmd.ExpectMcHeardIndex = h.either(heardIndex(s, MeetingController, live.MCID))
 	}

@@ -61,7 +61,10 @@ func (a assignments) AssignMeeting(ctx context.Context, req *conclavev1.AssignMe
 
 // join joins a meeting at the leader.
 func (s *Server) join(ctx context.Context, j assign.Joining) (assign.Placement, error) {
-	if !s.joins.enter(ctx) {
+	switch in := s.joins.enter(ctx); {
+	case !in && ctx.Err() != nil:
+		return assign.Placement{}, ctx.Err() // it was given up, not refused
+	case !in:
 		return assign.Placement{}, s.overloaded(conclavev1.AssignmentService_AssignMeeting_FullMethodName)
 	}
 	defer s.joins.leave()

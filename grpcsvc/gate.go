@@ -17,19 +17,13 @@ import (
 // law the bound is also one of the time that the accepted ones take. What another replica has let in
 // and passes on is not counted again: refused here, its way would have been in vain.
 type gate struct {
-	limit    atomic.Int64
+	limit    int64
 	underWay atomic.Int64
-}
-
-func newGate(limit int64) *gate {
-	g := new(gate)
-	g.limit.Store(limit)
-	return g
 }
 
 // enter says whether there was room; who was let in must leave.
 func (g *gate) enter() bool {
-	if g.underWay.Add(1) > g.limit.Load() {
+	if g.underWay.Add(1) > g.limit {
 		g.underWay.Add(-1)
 		return false
 	}
@@ -38,7 +32,7 @@ func (g *gate) enter() bool {
 
 func (g *gate) leave() { g.underWay.Add(-1) }
 
-func (g *gate) full() bool { return g.underWay.Load() >= g.limit.Load() }
+func (g *gate) full() bool { return g.underWay.Load() >= g.limit }
 
 // turnAway refuses a call by its header, before anything is read or started for it. Whoever comes to
 // a full replica in great numbers would else take the time of those who are in, and of the heartbeats
@@ -95,7 +89,7 @@ const soon = 15 * time.Second
 func newGates() map[string]*gate {
 	gates := make(map[string]*gate)
 	bound := func(limit int64, methods ...string) {
-		g := newGate(limit)
+		g := &gate{limit: limit}
 		for _, method := range methods {
 			gates[method] = g
 			if older, ok := olderName(method); ok {

@@ -36,8 +36,8 @@ const (
 	// turns is how often a heartbeat waits for its turn, about, before the time is over after which a
 	// follower misses its leader.
 	turns = 5
-	// joinPatience is how long a join waits for room: several times what the bound takes to rise by
-	// half, and still no wait that anybody notices who joins a meeting.
+	// joinPatience is how long a join waits for room: longer than the bound takes to rise by half,
+	// and still no wait that anybody notices who joins a meeting.
 	joinPatience = 100 * time.Millisecond
 )
 

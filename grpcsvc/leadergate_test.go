@@ -128,6 +128,33 @@ func TestLeaderGateIsWaitedFor(t *testing.T) {
 	})
 }
 
+// Who is let in at the very moment at which it gives up is either in, or leaves its place to others.
+func TestLeaderGateLosesNoPlace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newLeaderGate(200 * time.Millisecond)
+		g.limit = 1
+		for range 200 {
+			if !g.enter(t.Context()) {
+				t.Fatal("nobody is in, and there is no room")
+			}
+			for range 2 {
+				go func() {
+					if g.enter(t.Context()) {
+						g.leave()
+					}
+				}()
+			}
+			synctest.Wait()
+			time.Sleep(joinPatience)
+			g.leave()
+			synctest.Wait()
+		}
+		if g.underWay != 0 || g.waiting.Len() != 0 {
+			t.Errorf("%d are in and %d wait, want nobody", g.underWay, g.waiting.Len())
+		}
+	})
+}
+
 func TestLeaderGateEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g, done := newLeaderGate(200*time.Millisecond), make(chan struct{})

@@ -49,7 +49,7 @@ func newTestCluster(t *testing.T, n int, store LogStoreKind) *testCluster {
 func newStoppedCluster(t *testing.T, n int, store LogStoreKind) *testCluster {
 	t.Helper()
 	c := &testCluster{t: t, nodes: make([]*Node, n), fatal: make(chan error, 16)}
-	addrs, err := localcluster.FreePorts(n) // nobody takes one while its node is down
+	addrs, err := localcluster.FreePorts(n) // no outgoing connection takes one while its node is down
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,13 +13,13 @@ import (
 // is missed after one to three. To be as fast, the timeout would have to be so short that a leader
 // which only stumbles is voted out.
 //
-// The replicas take turns. One that still hears of the leader, or has not looked yet, denies the others
-// their pre-vote, so it is the one that completes a quorum of those that looked who is elected; and
-// two that look at the same moment would each vote for itself.
+// The replicas take turns. One that has not looked yet still has a leader, and denies the others their
+// pre-vote, so it is the one that completes a quorum of those that looked who is elected, if its log is as
+// long as theirs; and two that look at the same moment would each vote for itself.
 type leaderWatch struct {
 	timeout time.Duration
-	// turn of a replica: the time between two. It is the longest between two of raft's heartbeats, so
-	// the order holds although the leader was last heard at different times.
+	// turn is the time between the turns of two replicas. It is the longest between two of raft's
+	// heartbeats, so the order mostly holds though the leader was last heard at different times.
 	turn time.Duration
 	// place is this replica's among those that take turns; false: it has nobody to watch.
 	place func() (int, bool)
@@ -47,8 +47,9 @@ func (w leaderWatch) run() {
 		if !w.sleep(time.Until(due)) {
 			return
 		}
-		// Who did not get to run cannot tell silence from what it has yet to read.
-		if time.Since(due) > w.turn/2 && !w.sleep(w.turn) {
+		// Who did not get to run cannot tell silence from what it has yet to read. Others may not have
+		// run either: they take their turns anew.
+		if time.Since(due) > w.turn/2 && !w.sleep(time.Duration(1+place)*w.turn) {
 			return
 		}
 		if !w.heard().Equal(heard) {
@@ -90,26 +91,42 @@ func (n *Node) watchLeader() {
 	}.run()
 }
 
-// placeInTurn is this replica's place among the voters that follow the leader; false when it is none of them.
+// placeInTurn is this replica's place among the voters that follow the leader; false when it is none of
+// them. One that has no leader yet is left to raft's own timers.
 func (n *Node) placeInTurn() (int, bool) {
 	_, leader := n.raft.LeaderWithID()
 	if n.raft.State() != raft.Follower || leader == "" {
 		return 0, false
 	}
-	self, place := n.dir.self().serverID(), 0
-	servers := n.servers()
+	return placeAmong(n.servers(), leader, n.dir.self().serverID(), n.raft.CurrentTerm())
+}
+
+// placeAmong is a follower's place among the voters that follow a leader. It is another one in every term, as a
+// follower whose log is behind is not elected, in whose turn it would be.
+func placeAmong(servers []raft.Server, leader, self raft.ServerID, term uint64) (int, bool) {
+	var followers []raft.ServerID
 	for _, s := range servers {
-		if s.ID != leader && s.Suffrage == raft.Voter && s.ID < self {
-			place++
+		if s.ID != leader && s.Suffrage == raft.Voter {
+			followers = append(followers, s.ID)
 		}
 	}
-	return place, slices.ContainsFunc(servers, func(s raft.Server) bool { return s.ID == self && s.Suffrage == raft.Voter })
+	slices.Sort(followers)
+	at := slices.Index(followers, self)
+	if at < 0 {
+		return 0, false
+	}
+	count := uint64(len(followers))
+	return int((uint64(at) + term%count) % count), true
 }
 
 // lookForLeader has a follower look at once when it last heard from its leader: raft does when its
 // timeout is made shorter.
 func (n *Node) lookForLeader() error {
-	timing := n.raft.ReloadableConfig()
+	rc := n.raftConfig()
+	timing := raft.ReloadableConfig{
+		TrailingLogs: rc.TrailingLogs, SnapshotInterval: rc.SnapshotInterval, SnapshotThreshold: rc.SnapshotThreshold,
+		HeartbeatTimeout: rc.HeartbeatTimeout, ElectionTimeout: rc.ElectionTimeout,
+	}
 	longer := timing
 	longer.HeartbeatTimeout += time.Millisecond
 	longer.ElectionTimeout += time.Millisecond

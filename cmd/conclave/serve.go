@@ -48,13 +48,33 @@ started anew with the same flags, gets everything from the others, and then vote
   # the first of three
   conclave serve --node-id gc-1 --raft-addr 127.0.0.1:7951 --grpc-addr 127.0.0.1:50051 --http-addr 127.0.0.1:8081 --initial-cluster gc-1=127.0.0.1:7951,gc-2=127.0.0.1:7952,gc-3=127.0.0.1:7953`,
 		Args: wantArgs(),
-		RunE: func(cmd *cobra.Command, _ []string) error { return o.serve(cmd.Context()) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			o.followHeartbeatTimeout(cmd.Flags())
+			return o.serve(cmd.Context())
+		},
 	}
 	o.addFlags(cmd.Flags())
 	if err := cmd.MarkFlagRequired("node-id"); err != nil {
 		panic(err) // a flag that was just added
 	}
 	return cmd
+}
+
+// The flags of Raft's timing.
+const (
+	flagElectionTimeout = "raft-election-timeout"
+	flagLeaderLease     = "raft-leader-lease"
+)
+
+// followHeartbeatTimeout sets the timing that is not given to what the heartbeat timeout is: neither may be
+// on its other side.
+func (o *serveOptions) followHeartbeatTimeout(f *pflag.FlagSet) {
+	if !f.Changed(flagElectionTimeout) {
+		o.Timing.ElectionTimeout = o.Timing.HeartbeatTimeout
+	}
+	if !f.Changed(flagLeaderLease) {
+		o.Timing.LeaderLease = o.Timing.HeartbeatTimeout
+	}
 }
 
 func (o *serveOptions) addFlags(f *pflag.FlagSet) {
@@ -80,8 +100,8 @@ func (o *serveOptions) addFlags(f *pflag.FlagSet) {
 	f.Var(&o.logStore, "log-store", "how the Raft log is stored")
 	f.DurationVar(&o.EndedRetention, "ended-retention", o.EndedRetention, "how long ended assignments are kept for audit")
 	f.DurationVar(&o.Timing.HeartbeatTimeout, "raft-heartbeat-timeout", o.Timing.HeartbeatTimeout, "silence of the leader before a follower looks for another; longer for slow or busy machines")
-	f.DurationVar(&o.Timing.ElectionTimeout, "raft-election-timeout", o.Timing.ElectionTimeout, "time (1 to 2 times this) that one election may take")
-	f.DurationVar(&o.Timing.LeaderLease, "raft-leader-lease", o.Timing.LeaderLease, "time that a leader goes on without a quorum; at most the heartbeat timeout")
+	f.DurationVar(&o.Timing.ElectionTimeout, flagElectionTimeout, o.Timing.ElectionTimeout, "time (1 to 2 times this) that one election may take; at least, and if not given equal to, the heartbeat timeout")
+	f.DurationVar(&o.Timing.LeaderLease, flagLeaderLease, o.Timing.LeaderLease, "time that a leader goes on without a quorum; at most, and if not given equal to, the heartbeat timeout")
 	f.Uint64Var(&o.Retention.SnapshotThreshold, "raft-snapshot-threshold", o.Retention.SnapshotThreshold, "log entries that make a new snapshot")
 	f.Uint64Var(&o.Retention.SnapshotLogBytes, "raft-snapshot-log-bytes", o.Retention.SnapshotLogBytes, "bytes of the log that make a new snapshot, if they are a quarter of what the last one has (0: never)")
 	f.DurationVar(&o.Retention.SnapshotInterval, "raft-snapshot-interval", o.Retention.SnapshotInterval, "how often the snapshot thresholds are looked at")

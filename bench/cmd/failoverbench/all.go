@@ -17,7 +17,7 @@ const (
 	etcdTunedName   = "etcd-tuned"
 
 	// Conclave's election timeout, and the share of it that etcd's heartbeat is by default: a tenth.
-	tunedElection  = 200 * time.Millisecond
+	tunedElection  = 300 * time.Millisecond
 	tunedHeartbeat = tunedElection / 10
 )
 

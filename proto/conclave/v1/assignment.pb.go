@@ -86,7 +86,7 @@ func (x *AssignMeetingRequest) GetPreferredZone() string {
 type AssignMeetingResponse struct {
 	state      protoimpl.MessageState `protogen:"open.v1"`
 	Assignment *Assignment            `protobuf:"bytes,1,opt,name=assignment,proto3" json:"assignment,omitempty"`
-	// False: the assignment was there already.
+	// False: the assignment was there already, and no earlier attempt of this call had made it.
 	Created       bool `protobuf:"varint,2,opt,name=created,proto3" json:"created,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
