@@ -162,6 +162,7 @@ func (n *Node) startRaft(rc *raft.Config) error {
 	if err != nil {
 		return err
 	}
+	n.stores.log.running.Store(true)
 	close(n.started)
 	n.observe()
 	n.tasks.Go(func() { n.followLeadership(changes) })

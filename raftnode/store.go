@@ -91,8 +91,17 @@ func openStores(dir string, kind LogStoreKind, log hclog.Logger, fatal func(erro
 		store = wal
 		s.closers = append(s.closers, wal)
 	}
-	s.log = &durableLog{LogStore: &checkedLog{store}, fatal: end}
+	s.log = &durableLog{LogStore: &checkedLog{store}, fatal: end, covered: s.covered, log: log}
 	return s, nil
+}
+
+// covered is up to where the newest snapshot stands for the log; 0 when there is none.
+func (s *stores) covered() uint64 {
+	all, err := s.snapshots.List()
+	if err != nil || len(all) == 0 {
+		return 0
+	}
+	return all[0].Index
 }
 
 // dropOutdatedLog empties a log that ends before the newest snapshot does. A replica leaves one
@@ -169,10 +178,15 @@ func (s durableStable) check(err error) error {
 
 // durableLog ends the process when a write fails: after a failed fsync the kernel may have
 // dropped the pages and will call the next fsync a success (Rebello et al., "Can Applications
-// Recover from fsync Failures?", ATC 2020). It also tells how long a write has been under way.
+// Recover from fsync Failures?", ATC 2020). It also tells how long a write has been under way, and
+// gives up what cannot be read any more.
 type durableLog struct {
 	raft.LogStore
-	fatal func(error)
+	fatal   func(error)
+	covered func() uint64
+	log     hclog.Logger
+	// running says that raft has read all of the log that no snapshot covers.
+	running atomic.Bool
 	// writingSince is when the write under way began, by monotonic; 0 when there is none.
 	writingSince atomic.Int64
 }
@@ -181,6 +195,22 @@ type durableLog struct {
 func (l *durableLog) IsMonotonic() bool {
 	m, ok := l.LogStore.(raft.MonotonicLogStore)
 	return ok && m.IsMonotonic()
+}
+
+// GetLog reads an entry. One that is damaged is as good as gone when a snapshot covers it: raft sends that
+// to a follower who lacks the entry, and would else try to read it for ever. Any other is what a start
+// refuses, so a replica that finds it later ends: the others go on without it.
+func (l *durableLog) GetLog(index uint64, entry *raft.Log) error {
+	err := l.LogStore.GetLog(index, entry)
+	if err == nil || errors.Is(err, raft.ErrLogNotFound) || !l.running.Load() {
+		return err
+	}
+	if index <= l.covered() {
+		l.log.Warn("an old entry of the log cannot be read: a snapshot stands for it", "index", index, "error", err)
+		return raft.ErrLogNotFound
+	}
+	l.fatal(fmt.Errorf("read the Raft log: %w", err))
+	return err
 }
 
 func (l *durableLog) StoreLog(entry *raft.Log) error { return l.StoreLogs([]*raft.Log{entry}) }
