@@ -16,6 +16,7 @@ import (
 
 	"github.com/conclave-rtc/conclave/localcluster"
 	"github.com/conclave-rtc/conclave/localcluster/netfault"
+	"github.com/conclave-rtc/conclave/raftnode"
 	"github.com/conclave-rtc/conclave/sim"
 )
 
@@ -23,6 +24,8 @@ import (
 var (
 	regions = []string{"eu", "us"}
 	zones   = []string{"a", "b", "c"}
+	// lease is the replicas' leader lease.
+	lease = raftnode.DefaultTiming.LeaderLease
 )
 
 const (
@@ -30,8 +33,6 @@ const (
 	controllersPerRegion = 4
 	// staleAfter is short, so that a round sees nodes fall silent and be marked.
 	staleAfter = 5 * time.Second
-	// lease is the replicas' leader lease, the default of serve.
-	lease = 300 * time.Millisecond
 	// fastHeartbeat and fullHeartbeat are how often MCs report; with the second they list what
 	// they host.
 	fastHeartbeat = 700 * time.Millisecond

@@ -151,9 +151,12 @@ func serveAlone(t *testing.T, dir string, program ...string) (api *grpc.ClientCo
 		_ = cmd.Wait() // by a signal
 		close(over)
 	}()
-	t.Cleanup(func() {
+	stop = func() {
 		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // it may be gone
 		<-over
+	}
+	t.Cleanup(func() {
+		stop()
 		if t.Failed() {
 			t.Logf("what was printed by %s:\n%s", strings.Join(args, " "), &output)
 		}
@@ -166,8 +169,5 @@ func serveAlone(t *testing.T, dir string, program ...string) (api *grpc.ClientCo
 		<-over
 		api.Close()
 	}()
-	return api, over, func() {
-		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // it may be gone
-		<-over
-	}
+	return api, over, stop
 }

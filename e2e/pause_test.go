@@ -15,11 +15,12 @@ import (
 	"github.com/conclave-rtc/conclave/localcluster"
 	conclavev1 "github.com/conclave-rtc/conclave/proto/conclave/v1"
 	darktowerv1 "github.com/conclave-rtc/conclave/proto/darktower/v1"
+	"github.com/conclave-rtc/conclave/raftnode"
 	"github.com/conclave-rtc/conclave/sim"
 )
 
 // leaderLease is the default of --raft-leader-lease.
-const leaderLease = 300 * time.Millisecond
+var leaderLease = raftnode.DefaultTiming.LeaderLease
 
 // A leader that is stopped for a while (SIGSTOP, a virtual machine that migrates) is replaced, and
 // when it goes on it neither answers from its past nor commits what it had begun.

@@ -75,10 +75,10 @@ func (a applier) newAssignment(key MeetingKey, cmd *commandv1.Assign) *Assignmen
 	return next
 }
 
-// shareStrings has an assignment hold no string that is a part of a longer one, which would stay too.
+// shareStrings has an assignment share its strings with the records that have them too. The others may be
+// parts of a longer one, which must not stay for them.
 func (s *State) shareStrings(a *Assignment) {
 	mc := cmp.Or(s.Node(MeetingController, a.MCID), nobody)
-	share(&a.MeetingID, "")
 	share(&a.Region, mc.Region)
 	share(&a.MCID, mc.ID)
 	share(&a.MCGRPCEndpoint, mc.GRPCEndpoint)
@@ -90,16 +90,12 @@ func (s *State) shareStrings(a *Assignment) {
 		share(&ref.WebTransportEndpoint, mh.WebTransportEndpoint)
 		share(&ref.GRPCEndpoint, mh.GRPCEndpoint)
 	}
-	if m := s.Member(a.AssignedBy); m != nil {
-		a.AssignedBy = m.ID
-	} else {
-		a.AssignedBy = strings.Clone(a.AssignedBy)
-	}
-	share(&a.EndReason, "")
+	by := cmp.Or(s.Member(a.AssignedBy), noMember)
+	share(&a.AssignedBy, by.ID)
 }
 
-// nobody has no strings to share.
-var nobody = new(Node)
+// nobody and noMember have no strings to share.
+var nobody, noMember = new(Node), new(Member)
 
 // share makes a string the one that is kept already, if they are equal, or else one of its own.
 func share(s *string, with string) {

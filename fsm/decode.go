@@ -69,10 +69,9 @@ func decodeQuickly(data []byte) *commandv1.Entry {
 	}
 	var slab []ReportCommand
 	for r.more() {
-		if r.tag() != tagCommand {
+		if r.next() != tagCommand {
 			return nil
 		}
-		r.at++
 		one := r.nested()
 		if one.tag() != tagReport {
 			cmd := new(commandv1.Command)
@@ -109,9 +108,7 @@ func (c *ReportCommand) decode(r reader) bool {
 func (c *ReportCommand) decodeFields(r reader) bool {
 	report := &c.Report
 	for r.more() {
-		tag := r.tag()
-		r.at++
-		switch tag {
+		switch r.next() {
 		case tagKind:
 			report.Kind = Kind(r.varint(math.MaxInt32))
 		case tagID:
@@ -140,8 +137,7 @@ func (c *ReportCommand) decodeFields(r reader) bool {
 
 func decodeUsage(r reader, usage *commandv1.Usage) bool {
 	for r.more() {
-		tag := r.tag()
-		r.at++
+		tag := r.next()
 		count := uint32(r.varint(math.MaxUint32))
 		switch tag {
 		case tagUsed:
@@ -176,6 +172,13 @@ func (r *reader) tag() byte {
 		return 0
 	}
 	return r.data[r.at]
+}
+
+// next passes over the next tag, and returns it.
+func (r *reader) next() byte {
+	tag := r.tag()
+	r.at++
+	return tag
 }
 
 // take passes over n bytes and returns where they begin.

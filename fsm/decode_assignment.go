@@ -1,6 +1,9 @@
 package fsm
 
-import "math"
+import (
+	"math"
+	"strings"
+)
 
 // Nearly all of a snapshot is live assignments, and a replica that starts reads every one of them
 // before it is ready. They are read here as load reports are.
@@ -32,22 +35,19 @@ const (
 const mostMediaHandlers = 2
 
 // decodeAssignmentQuickly decodes a record of a snapshot if it is an assignment as WriteSnapshot may have
-// written it; nil if not. All of its strings are parts of one, so they must be shared or copied.
+// written it; nil if not. The strings that it may share with nodes are parts of one, for shareStrings.
 func decodeAssignmentQuickly(data []byte) *Assignment {
 	record := reader{data: data, text: string(data)}
-	if record.tag() != tagAssignment {
+	if record.next() != tagAssignment {
 		return nil
 	}
-	record.at++
 	r := record.nested()
 	if record.more() || record.failed {
 		return nil
 	}
 	a := &Assignment{MediaHandlers: make([]MediaHandlerRef, 0, mostMediaHandlers)}
 	for r.more() {
-		tag := r.tag()
-		r.at++
-		if !a.decodeField(tag, &r) {
+		if !a.decodeField(r.next(), &r) {
 			return nil
 		}
 	}
@@ -60,7 +60,7 @@ func decodeAssignmentQuickly(data []byte) *Assignment {
 func (a *Assignment) decodeField(tag byte, r *reader) bool {
 	switch tag {
 	case tagMeetingID:
-		a.MeetingID = r.string()
+		a.MeetingID = strings.Clone(r.string())
 	case tagRegion:
 		a.Region = r.string()
 	case tagToken:
@@ -84,7 +84,7 @@ func (a *Assignment) decodeField(tag byte, r *reader) bool {
 	case tagEndedAt:
 		a.EndedAtMs = int64(r.varint(math.MaxUint64))
 	case tagEndReason:
-		a.EndReason = r.string()
+		a.EndReason = strings.Clone(r.string())
 	case tagRequest:
 		a.Request = r.fixed64()
 	default:
@@ -95,9 +95,7 @@ func (a *Assignment) decodeField(tag byte, r *reader) bool {
 
 func decodeMediaHandlerRef(r reader) (ref MediaHandlerRef, ok bool) {
 	for r.more() {
-		tag := r.tag()
-		r.at++
-		switch tag {
+		switch r.next() {
 		case tagMHID:
 			ref.ID = r.string()
 		case tagMHWebTransportEndpoint:

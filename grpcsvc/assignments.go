@@ -28,9 +28,13 @@ func (s *Server) meetingKey(meetingID, region string) fsm.MeetingKey {
 	return fsm.MeetingKey{Region: region, MeetingID: meetingID}
 }
 
+func (s *Server) joining(req *conclavev1.AssignMeetingRequest, call uint64) assign.Joining {
+	return assign.Joining{Key: s.meetingKey(req.MeetingId, req.Region), PreferredZone: req.PreferredZone, Request: call}
+}
+
 // AssignMeeting returns the live assignment of a meeting, or makes one.
 func (a assignments) AssignMeeting(ctx context.Context, req *conclavev1.AssignMeetingRequest) (*conclavev1.AssignMeetingResponse, error) {
-	j := assign.Joining{Key: a.meetingKey(req.MeetingId, req.Region), PreferredZone: req.PreferredZone, Request: requestID(ctx)}
+	j := a.joining(req, requestID(ctx))
 	return atLeader(ctx, a.Server, "AssignMeeting",
 		func() (*conclavev1.AssignMeetingResponse, error) {
 			p, err := a.join(ctx, j)

@@ -13,7 +13,6 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"github.com/conclave-rtc/conclave/assign"
 	"github.com/conclave-rtc/conclave/fsm"
 	commandv1 "github.com/conclave-rtc/conclave/proto/command/v1"
 	conclavev1 "github.com/conclave-rtc/conclave/proto/conclave/v1"
@@ -167,9 +166,7 @@ func (r replica) answerJoin(ctx context.Context, req *conclavev1.AssignMeetingRe
 	if bad := validate(req); bad != nil {
 		return nil, invalidField(bad)
 	}
-	p, err := r.join(ctx, assign.Joining{
-		Key: r.meetingKey(req.MeetingId, req.Region), PreferredZone: req.PreferredZone, Request: call,
-	})
+	p, err := r.join(ctx, r.joining(req, call))
 	if err != nil {
 		return nil, err
 	}

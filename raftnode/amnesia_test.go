@@ -11,8 +11,6 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
-
-	"github.com/conclave-rtc/conclave/localcluster"
 )
 
 // wipe loses the disk of a node that is down.
@@ -240,15 +238,12 @@ func TestAFolderThatWasReplacedEnds(t *testing.T) {
 	c.start(lost)
 	c.whole()
 
-	addrs, err := localcluster.FreePorts(1)
-	if err != nil {
-		t.Fatal(err)
-	}
 	old := newStoppedCluster(t, 1, LogStoreBolt) // of the same name, somewhere else
+	at := old.configs[0].RaftAddress
 	old.configs[0] = c.configs[lost]
 	old.configs[0].Logger = hclog.New(&hclog.LoggerOptions{Level: hclog.Debug, Output: old.logs[0]})
 	old.configs[0].Fatal = func(err error) { old.fatal <- err }
-	old.configs[0].RaftAdvertise = addrs[0]
+	old.configs[0].RaftAddress, old.configs[0].RaftAdvertise = at, at
 	old.configs[0].DataDir = filepath.Join(t.TempDir(), "old")
 	if err := os.Rename(copied, old.configs[0].DataDir); err != nil {
 		t.Fatal(err)

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"path/filepath"
 	"runtime"
 	"sync"
@@ -61,6 +60,7 @@ func newStoppedCluster(t *testing.T, n int, store LogStoreKind) *testCluster {
 		c.configs = append(c.configs, Config{
 			NodeID:        id,
 			DataDir:       filepath.Join(t.TempDir(), id),
+			RaftAddress:   addrs[i],
 			RaftAdvertise: addrs[i],
 			GRPCAdvertise: id + ".example:50051",
 			LogStore:      store,
@@ -117,10 +117,6 @@ func (c *testCluster) start(i int) {
 	c.t.Helper()
 	config := c.configs[i]
 	config.Metrics = NewMetrics(prometheus.NewRegistry())
-	var err error
-	if config.Listener, err = net.Listen("tcp", config.RaftAdvertise); err != nil {
-		c.t.Fatal(err)
-	}
 	n, err := Open(config)
 	if err != nil {
 		c.t.Fatal(err)

@@ -57,11 +57,5 @@ func (n *Node) snapshotDue() bool {
 	return least > 0 && !n.growth.writing.Load() && logged >= least && logged >= n.snapshotSize()/4
 }
 
-// snapshotSize is that of the latest snapshot; 0 when there is none.
-func (n *Node) snapshotSize() uint64 {
-	all, err := n.stores.snapshots.List()
-	if err != nil || len(all) == 0 {
-		return 0 // then it is high time for one
-	}
-	return uint64(all[0].Size)
-}
+// snapshotSize is that of the newest snapshot; 0 when there is none, as then it is high time for one.
+func (n *Node) snapshotSize() uint64 { return uint64(n.stores.newestSnapshot().Size) }

@@ -82,7 +82,7 @@ func (n *Node) found(servers []raft.Server) error {
 // startFirst starts Raft in a cluster that was just founded, which needs not be searched for a leader
 // first.
 func (n *Node) startFirst() error {
-	if err := n.startRaft(n.raftConfig()); err != nil {
+	if err := n.startRaft(); err != nil {
 		return err
 	}
 	if err := n.lookForLeader(); err != nil {
@@ -105,7 +105,7 @@ func (n *Node) enter(cluster string) error {
 	n.log.Info("joining a cluster", "cluster", cluster)
 	err := n.dir.join(cluster)
 	if err == nil {
-		err = n.startRaft(n.raftConfig())
+		err = n.startRaft()
 	}
 	if err != nil {
 		n.config.Fatal(err)

@@ -141,7 +141,7 @@ func (n *Node) begin(self identity) error {
 	if self.Joined {
 		n.entry.Lock()
 		defer n.entry.Unlock()
-		return n.startRaft(n.raftConfig())
+		return n.startRaft()
 	}
 	if servers, ok := founders(self, &n.config, nil); ok {
 		return n.found(servers)
@@ -150,8 +150,9 @@ func (n *Node) begin(self identity) error {
 }
 
 // startRaft is called once, with n.entry held.
-func (n *Node) startRaft(rc *raft.Config) error {
+func (n *Node) startRaft() error {
 	changes := make(chan bool, 1)
+	rc := n.raftConfig()
 	rc.NotifyCh = changes
 	cache, err := raft.NewLogCache(1024, n.parallel)
 	if err != nil {

@@ -95,14 +95,17 @@ func openStores(dir string, kind LogStoreKind, log hclog.Logger, fatal func(erro
 	return s, nil
 }
 
-// covered is up to where the newest snapshot stands for the log; 0 when there is none.
-func (s *stores) covered() uint64 {
+// newestSnapshot describes the newest snapshot, and nothing when there is none.
+func (s *stores) newestSnapshot() raft.SnapshotMeta {
 	all, err := s.snapshots.List()
 	if err != nil || len(all) == 0 {
-		return 0
+		return raft.SnapshotMeta{}
 	}
-	return all[0].Index
+	return *all[0]
 }
+
+// covered is up to where the newest snapshot stands for the log; 0 when there is none.
+func (s *stores) covered() uint64 { return s.newestSnapshot().Index }
 
 // dropOutdatedLog empties a log that ends before the newest snapshot does. A replica leaves one
 // behind that dies between storing a snapshot that its leader sent and emptying its log, and then raft

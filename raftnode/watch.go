@@ -122,11 +122,8 @@ func placeAmong(servers []raft.Server, leader, self raft.ServerID, term uint64) 
 // lookForLeader has a follower look at once when it last heard from its leader: raft does when its
 // timeout is made shorter.
 func (n *Node) lookForLeader() error {
-	rc := n.raftConfig()
-	timing := raft.ReloadableConfig{
-		TrailingLogs: rc.TrailingLogs, SnapshotInterval: rc.SnapshotInterval, SnapshotThreshold: rc.SnapshotThreshold,
-		HeartbeatTimeout: rc.HeartbeatTimeout, ElectionTimeout: rc.ElectionTimeout,
-	}
+	timing := n.raft.ReloadableConfig()
+	timing.HeartbeatTimeout, timing.ElectionTimeout = n.config.Timing.HeartbeatTimeout, n.config.Timing.ElectionTimeout
 	longer := timing
 	longer.HeartbeatTimeout += time.Millisecond
 	longer.ElectionTimeout += time.Millisecond
