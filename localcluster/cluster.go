@@ -2,10 +2,7 @@ package localcluster
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"math/rand/v2"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -103,24 +100,6 @@ func (r *Replica) joinNetwork(n *netfault.Network) (raftAdvertise, grpcAdvertise
 	}
 	grpcAdvertise, err = n.Expose(r.ID, r.GRPCAddr)
 	return raftAdvertise, grpcAdvertise, err
-}
-
-// FreePorts finds addresses on the loopback. They are below the range from which the kernel
-// gives ports to outgoing connections, so that none is taken while its server is down.
-func FreePorts(n int) ([]string, error) {
-	var found []string
-	for range 1000 {
-		addr := fmt.Sprintf("127.0.0.1:%d", 10000+rand.IntN(22000))
-		l, err := net.Listen("tcp", addr)
-		if err != nil {
-			continue
-		}
-		defer l.Close() // not before all are found: none is found twice
-		if found = append(found, addr); len(found) == n {
-			return found, nil
-		}
-	}
-	return nil, errors.New("no free ports on 127.0.0.1")
 }
 
 // Start starts every replica that does not run.
