@@ -48,9 +48,8 @@ type candidate struct {
 	pending uint32
 	// aside is the node's HeardIndex when it was set aside: it stays so until it is heard again.
 	aside uint64
-	// rank is its place in the tree of the zone that it was in; nil while it is not to be chosen.
-	rank     *ranked
-	rankedIn zoneKey
+	// at is where it is ranked; the zero value while it is not to be chosen.
+	at place
 	// unsettled: it is among the Index's.
 	unsettled bool
 }
@@ -58,6 +57,12 @@ type candidate struct {
 type zoneKey struct {
 	poolKey
 	zone string
+}
+
+// place is a rank in the tree of a zone.
+type place struct {
+	zone zoneKey
+	rank ranked
 }
 
 // ranked orders candidates: by load, then the most recent report, then id.
@@ -116,7 +121,7 @@ func (x *Index) Reset(s *fsm.State) {
 	defer x.mu.Unlock()
 	x.clear()
 	for _, c := range x.nodes {
-		c.node, c.rank = nil, nil
+		c.node, c.at = nil, place{}
 	}
 	for _, kind := range []fsm.Kind{fsm.MediaHandler, fsm.MeetingController} {
 		s.Nodes(kind, "", func(n *fsm.Node) bool {
@@ -150,39 +155,48 @@ func (x *Index) unsettle(c *candidate) {
 	}
 }
 
-// settle ranks what has changed.
+// settle ranks what has changed. Who was placed on, and has it in the state by now, is where it was.
 func (x *Index) settle() {
 	for i, c := range x.unsettled {
-		x.unrank(c)
-		x.rank(c)
+		if to := c.place(); to != c.at {
+			x.unrank(c)
+			x.rank(c, to)
+		}
 		c.unsettled = false
 		x.unsettled[i] = nil
 	}
 	x.unsettled = x.unsettled[:0]
 }
 
-// rank puts a candidate where it belongs now, or nowhere.
-func (x *Index) rank(c *candidate) {
+// place is where a candidate belongs now, or nowhere: the zero value.
+func (c *candidate) place() place {
 	n := c.node
 	if n == nil || !n.Selectable() || c.aside == n.HeardIndex {
-		return
+		return place{}
 	}
-	c.rank = &ranked{n.Load(c.pending), n.LastReportMs, n.ID, c}
-	c.rankedIn = zoneKey{poolKey{n.Kind, n.Region}, n.Zone}
-	x.zone(c.rankedIn).Set(*c.rank)
+	return place{
+		zoneKey{poolKey{n.Kind, n.Region}, n.Zone},
+		ranked{n.Load(c.pending), n.LastReportMs, n.ID, c},
+	}
+}
+
+func (x *Index) rank(c *candidate, to place) {
+	if to != (place{}) {
+		x.zone(to.zone).Set(to.rank)
+	}
+	c.at = to
 }
 
 func (x *Index) unrank(c *candidate) {
-	if c.rank == nil {
+	if c.at == (place{}) {
 		return
 	}
-	zones := x.pools[c.rankedIn.poolKey]
-	tree := zones[c.rankedIn.zone]
-	tree.Delete(*c.rank)
+	zones := x.pools[c.at.zone.poolKey]
+	tree := zones[c.at.zone.zone]
+	tree.Delete(c.at.rank)
 	if tree.Len() == 0 {
-		delete(zones, c.rankedIn.zone) // a choice looks at every zone: empty ones must not pile up
+		delete(zones, c.at.zone.zone) // a choice looks at every zone: empty ones must not pile up
 	}
-	c.rank = nil
 }
 
 func (x *Index) zone(key zoneKey) *btree.BTreeG[ranked] {
