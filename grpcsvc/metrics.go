@@ -13,19 +13,20 @@ import (
 // metrics count what is served. No label carries an id that users choose.
 type metrics struct {
 	server      *grpcprom.ServerMetrics
-	loadReports *prometheus.CounterVec
+	loadReports map[string]prometheus.Counter // by outcome
 	forwards    *prometheus.CounterVec
 	refused     *prometheus.CounterVec
 }
 
 func newMetrics(reg prometheus.Registerer, machine *fsm.Machine) *metrics {
+	reports := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "gc_load_reports_total",
+		Help: "Load reports of media handlers that this replica answered, by outcome.",
+	}, []string{"outcome"})
 	m := &metrics{
 		server: grpcprom.NewServerMetrics(grpcprom.WithServerHandlingTimeHistogram(
 			grpcprom.WithHistogramBuckets([]float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5}))),
-		loadReports: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "gc_load_reports_total",
-			Help: "Load reports of media handlers that this replica answered, by outcome.",
-		}, []string{"outcome"}),
+		loadReports: make(map[string]prometheus.Counter),
 		forwards: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "gc_forwarded_requests_total",
 			Help: "Attempts to have the leader answer what reached this replica, by outcome.",
@@ -35,7 +36,10 @@ func newMetrics(reg prometheus.Registerer, machine *fsm.Machine) *metrics {
 			Help: "Calls that were refused since this replica had too many under way, most of them by their header alone.",
 		}, []string{"method"}),
 	}
-	reg.MustRegister(m.server, m.loadReports, m.forwards, m.refused, censusCollector{machine})
+	for _, outcome := range reportOutcomes {
+		m.loadReports[outcome] = reports.WithLabelValues(outcome)
+	}
+	reg.MustRegister(m.server, reports, m.forwards, m.refused, censusCollector{machine})
 	return m
 }
 
@@ -48,6 +52,10 @@ const (
 	reportFailed        = "failed"
 	reportRefused       = "refused" // too many were under way
 )
+
+var reportOutcomes = []string{
+	reportAcknowledged, reportRepeated, reportNotRegistered, reportInvalid, reportFailed, reportRefused,
+}
 
 func (m *metrics) loadReport(err error) {
 	outcome := reportAcknowledged
@@ -63,7 +71,7 @@ func (m *metrics) loadReport(err error) {
 
 func (m *metrics) countReports(outcome string, n int) {
 	if n > 0 {
-		m.loadReports.WithLabelValues(outcome).Add(float64(n))
+		m.loadReports[outcome].Add(float64(n))
 	}
 }
 
