@@ -3,7 +3,12 @@
 GO          ?= go
 VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 COMMIT      ?= $(shell git rev-parse --short HEAD 2>/dev/null)
+BINARY      ?= ./bin/conclave
 LDFLAGS      = -X main.version=$(VERSION) -X main.commit=$(COMMIT)
+
+# What a leader under load spends its time on: the compiler optimizes for that. It is not called
+# default.pgo, by which every go vet and go test would compile all dependencies once more.
+PROFILE      = cmd/conclave/leader.pgo
 
 # Versions of the tools, so that everybody gets the same answer.
 STATICCHECK  = honnef.co/go/tools/cmd/staticcheck@v0.8.2
@@ -27,16 +32,16 @@ FUZZ_TARGETS = \
 	cmd/conclave:FuzzFlags \
 	fsm:FuzzApply fsm:FuzzDecodeEntry fsm:FuzzReadSnapshot
 
-.PHONY: help build demo test lint proto chaos chaos-mutants bench bench-compare bench-fleet bench-overload bench-scale bench-failover bench-state failover fuzz clean
+.PHONY: help build demo test lint proto chaos chaos-mutants bench bench-compare bench-fleet bench-overload bench-scale bench-failover bench-state profile failover fuzz clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-build: ## build bin/conclave, a static binary
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/conclave ./cmd/conclave
+build: ## build bin/conclave, a static binary, optimized by a profile
+	CGO_ENABLED=0 $(GO) build -trimpath -pgo $(PROFILE) -ldflags '$(LDFLAGS)' -o $(BINARY) ./cmd/conclave
 
 demo: build ## run a whole system on this machine, kill its leaders, and judge it
-	./bin/conclave dev $(DEMO_ARGS)
+	$(BINARY) dev $(DEMO_ARGS)
 
 test: ## run every deterministic test, with the race detector
 	$(GO) test -race -count 1 -timeout 10m ./...
@@ -82,6 +87,12 @@ bench-failover: ## measure how long a lost leader stops writes, next to etcd
 
 bench-state: ## measure the state machine with 100 000 nodes and 1 000 000 meetings
 	$(GO) test -run '^$$' -bench . -benchtime 20000x -timeout 30m ./fsm
+
+profile: ## take the profile anew that the program is optimized by
+	rm -rf bin/profiles
+	cd bench && $(GO) run ./cmd/loadbench -stores wal -n 1 -callers 64,512 -time 8s -out ../bin -profiles ../bin/profiles
+	$(GO) tool pprof -proto bin/profiles/*.pprof > bin/leader.pgo
+	mv bin/leader.pgo $(PROFILE)
 
 failover: ## kill the leader E2E_KILLS times with SIGKILL and measure until the next join
 	E2E_KILLS=$(E2E_KILLS) $(GO) test -count 1 -run TestFailover -v -timeout 30m ./e2e

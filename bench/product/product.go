@@ -26,14 +26,15 @@ func Commit(root string) string {
 	return name
 }
 
-// Build builds the binary of the source in root, and returns its path, which is in dir.
+// Build builds the binary of the source in root as it is shipped, and returns its path, which is in
+// dir.
 func Build(ctx context.Context, root, dir string) (string, error) {
 	binary, err := filepath.Abs(filepath.Join(dir, "conclave"))
 	if err != nil {
 		return "", fmt.Errorf("build conclave: %w", err)
 	}
-	cmd := exec.CommandContext(ctx, "go", "build", "-o", binary, "./cmd/conclave")
-	cmd.Dir, cmd.Stderr = root, os.Stderr
+	cmd := exec.CommandContext(ctx, "make", "-s", "-C", root, "build", "BINARY="+binary)
+	cmd.Stderr = os.Stderr
 	if err := cmd.Run(); err != nil {
 		return "", fmt.Errorf("build conclave: %w", err)
 	}
