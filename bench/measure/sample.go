@@ -17,8 +17,16 @@ type Sample struct {
 	Latency Latency `json:"latency"`
 	// Failures counts the calls that began within the time measured and failed, by reason.
 	Failures map[string]int64 `json:"failures,omitempty"`
+	// CPU is the processor time of a call; nil when it was not measured.
+	CPU *CPU `json:"cpu_per_call,omitempty"`
 	// Unsent are calls that were due and never made, because all callers were waiting.
 	Unsent int64 `json:"unsent,omitempty"`
+}
+
+// CPU is the processor time that one call takes.
+type CPU struct {
+	System time.Duration `json:"system_ns"`
+	Load   time.Duration `json:"load_ns"` // who makes the calls
 }
 
 // Latency is how long calls took: of 100 calls, 99 took at most P99.

@@ -12,6 +12,7 @@ import (
 	"github.com/conclave-rtc/conclave/bench/barchart"
 	"github.com/conclave-rtc/conclave/bench/figures"
 	"github.com/conclave-rtc/conclave/bench/machine"
+	"github.com/conclave-rtc/conclave/bench/measure"
 	"github.com/conclave-rtc/conclave/bench/nodes"
 	"github.com/conclave-rtc/conclave/bench/postgres"
 )
@@ -109,14 +110,21 @@ func (c *comparison) markdown(plot string) string {
 		b.WriteString(c.barTable())
 	}
 	fmt.Fprintf(&b, "![calls a second](%s)\n\n", plot)
-	b.WriteString("| workload | callers | system | calls/s | slowest–fastest run | p50 ms | p90 | p95 | p99 | max | failed |\n")
-	b.WriteString("|---|--:|---|--:|--:|--:|--:|--:|--:|--:|---|\n")
+	b.WriteString("| workload | callers | system | calls/s | slowest–fastest run | p50 ms | p90 | p95 | p99 | max | CPU µs a call, system + load | failed |\n")
+	b.WriteString("|---|--:|---|--:|--:|--:|--:|--:|--:|--:|--:|---|\n")
 	for _, r := range c.Rows {
 		l := r.Median.Latency
-		fmt.Fprintf(&b, "| %s | %d | %s | %.0f | %s | %s | %s | %s | %s | %s | %s |\n", r.Workload, r.Callers, r.System, r.Median.PerSecond, r.Spread(),
-			figures.Millis(l.P50), figures.Millis(l.P90), figures.Millis(l.P95), figures.Millis(l.P99), figures.Millis(l.Max), r.Failures())
+		fmt.Fprintf(&b, "| %s | %d | %s | %.0f | %s | %s | %s | %s | %s | %s | %s | %s |\n", r.Workload, r.Callers, r.System, r.Median.PerSecond, r.Spread(),
+			figures.Millis(l.P50), figures.Millis(l.P90), figures.Millis(l.P95), figures.Millis(l.P99), figures.Millis(l.Max), perCall(r.Median.CPU), r.Failures())
 	}
 	return b.String()
+}
+
+func perCall(cpu *measure.CPU) string {
+	if cpu == nil {
+		return "–"
+	}
+	return fmt.Sprintf("%d + %d", cpu.System.Microseconds(), cpu.Load.Microseconds())
 }
 
 func (c *comparison) barTable() string {

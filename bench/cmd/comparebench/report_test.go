@@ -20,13 +20,15 @@ func exampleComparison(o *options) *comparison {
 }
 
 func TestComparisonSaysEverything(t *testing.T) {
-	got := exampleComparison(&options{reportBy: unary, behind: behindAll}).markdown("plot.svg")
+	c := exampleComparison(&options{reportBy: unary, behind: behindAll})
+	c.Rows[0].Median.CPU = &measure.CPU{System: 26 * time.Microsecond, Load: 24 * time.Microsecond}
+	got := c.markdown("plot.svg")
 	for _, must := range []string{
 		"test processor, 2 cores", "Median of 2 rounds", "**postgres was skipped**: PostgreSQL is not installed.",
 		"round 1, conclave: 2 elections", "![calls a second](plot.svg)",
 		"| report, 512 callers ÷ echo | ≥ 0.50 | 0.25 | 0.25–0.50 | 0.90 | missed |",
 		"| report | 512 | conclave | 10000 | 10000–30000 | 1.00 |",
-		"by a call of its own",
+		"by a call of its own", "| 26 + 24 | 0 |", "| – | 0 |",
 	} {
 		if !strings.Contains(got, must) {
 			t.Errorf("the report does not say %q:\n%s", must, got)

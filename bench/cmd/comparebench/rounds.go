@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/conclave-rtc/conclave/bench/machine"
 	"github.com/conclave-rtc/conclave/bench/measure"
 	"github.com/conclave-rtc/conclave/bench/product"
 )
@@ -99,15 +100,32 @@ func (b *bencher) measureAll(ctx context.Context, res *results, round int, all [
 		}
 		for _, n := range callers {
 			k := key{w.system, w.name, n}
+			used := machine.MeasureCPU(b.warmUp, b.time)
 			sample, err := w.measure(ctx, b.plan(n), fmt.Sprintf("run-%d-%d", i, n))
 			if err != nil {
 				return fmt.Errorf("%s, %d callers: %w", w.name, n, err)
+			}
+			if sample.CPU, err = b.perCall(used, sample); err != nil {
+				return err
 			}
 			res.samples[k] = append(res.samples[k], sample)
 			b.say(round, k, sample)
 		}
 	}
 	return nil
+}
+
+// perCall is the processor time of a call, nil where it cannot be measured.
+func (b *bencher) perCall(used func() (machine.CPU, error), s *measure.Sample) (*measure.CPU, error) {
+	all, err := used()
+	calls := s.PerSecond * b.time.Seconds()
+	if err != nil || calls == 0 || all == (machine.CPU{}) {
+		return nil, err
+	}
+	return &measure.CPU{
+		System: time.Duration(float64(all.Children) / calls),
+		Load:   time.Duration(float64(all.Own) / calls),
+	}, nil
 }
 
 func (b *bencher) say(round int, k key, s *measure.Sample) {
