@@ -2,7 +2,8 @@ package localcluster
 
 import "syscall"
 
-// dieWithParent makes the kernel kill a replica whose parent was killed.
-func dieWithParent() *syscall.SysProcAttr {
-	return &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+// apart keeps a terminal's Ctrl-C from a replica: its parent decides when it ends. If that is killed,
+// the kernel kills the replica too.
+func apart() *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 }

@@ -4,5 +4,6 @@ package localcluster
 
 import "syscall"
 
-// dieWithParent: other systems have no such thing; replicas outlive a parent that was killed.
-func dieWithParent() *syscall.SysProcAttr { return nil }
+// apart keeps a terminal's Ctrl-C from a replica: its parent decides when it ends. It outlives a parent
+// that was killed, as only Linux can do otherwise.
+func apart() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }

@@ -61,7 +61,7 @@ func (r *Replica) Start(extra ...string) error {
 	defer log.Close() // the process has its own
 	cmd := exec.Command(r.binary, append(append([]string{}, r.args...), extra...)...)
 	cmd.Stdout, cmd.Stderr = log, log
-	cmd.SysProcAttr = dieWithParent()
+	cmd.SysProcAttr = apart()
 	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool {
 		return strings.HasPrefix(v, "CONCLAVE_") // meant for the caller, and the same for every replica
 	})
