@@ -112,6 +112,10 @@ func (c *Config) check() error {
 		return fmt.Errorf("the node id %q must have no %s and no %s", c.NodeID, instanceMark, addressMark)
 	case strings.Contains(c.RaftAdvertise, addressMark):
 		return fmt.Errorf("the address %q must have no %s", c.RaftAdvertise, addressMark)
+	case len(c.InitialCluster) > 1 && leadsBack(c.RaftAdvertise):
+		return fmt.Errorf("raft-advertise: %s leads every machine to itself; name an address at which the other replicas reach this one", c.RaftAdvertise)
+	case len(c.InitialCluster) > 1 && leadsBack(c.GRPCAdvertise):
+		return fmt.Errorf("grpc-advertise: %s leads every machine to itself; name an address at which the other replicas reach this one", c.GRPCAdvertise)
 	case c.DataDir == "":
 		return errors.New("the data folder is missing")
 	case c.Fatal == nil || c.Metrics == nil || c.Logger == nil:
@@ -124,6 +128,12 @@ func (c *Config) check() error {
 		return fmt.Errorf("the Raft timing or retention is not possible: %w", err)
 	}
 	return nil
+}
+
+// leadsBack says whether an address is good to listen at only.
+func leadsBack(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	return err == nil && (host == "" || net.ParseIP(host).IsUnspecified())
 }
 
 // initialCluster is what an empty data folder begins with.

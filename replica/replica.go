@@ -76,8 +76,8 @@ func (r *Replica) open(c Config, token *assign.TokenFile, reg *prometheus.Regist
 		NodeID:         c.NodeID,
 		DataDir:        c.DataDir,
 		Listener:       r.listeners.raft,
-		RaftAdvertise:  orElse(c.RaftAdvertise, r.listeners.raft),
-		GRPCAdvertise:  orElse(c.GRPCAdvertise, r.listeners.grpc),
+		RaftAdvertise:  advertised(c.RaftAdvertise, c.RaftAddress, r.listeners.raft),
+		GRPCAdvertise:  advertised(c.GRPCAdvertise, c.GRPCAddress, r.listeners.grpc),
 		InitialCluster: c.InitialCluster,
 		LogStore:       c.LogStore,
 		Timing:         c.Timing,
@@ -191,11 +191,26 @@ func ignoreClosed(err error) error {
 	return err
 }
 
-func orElse(advertise string, l net.Listener) string {
+// advertised is the address that others are told: by default the one to listen at as it was given, or
+// as the listener has it if that has another port.
+func advertised(advertise, address string, l net.Listener) string {
 	if advertise != "" {
 		return advertise
 	}
-	return l.Addr().String()
+	actual := l.Addr().String()
+	if port(address) == port(actual) {
+		return address
+	}
+	return actual
+}
+
+// port of an address; empty if it has none.
+func port(address string) string {
+	_, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return ""
+	}
+	return port
 }
 
 func addrOf(l net.Listener) string {
