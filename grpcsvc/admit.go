@@ -18,6 +18,8 @@ const (
 	headerForwarded = "conclave-forwarded"
 	// headerRequest names a call that is passed on, the same in all of its attempts.
 	headerRequest = "conclave-request"
+	// headerReport names a report that is passed on, by its session and its number there.
+	headerReport = "conclave-report"
 	// headerNode and headerIndex are the replica and the Raft index that an answer reflects.
 	headerNode  = "conclave-node"
 	headerIndex = "conclave-index"

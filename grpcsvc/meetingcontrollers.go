@@ -2,10 +2,12 @@ package grpcsvc
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
 
 	"github.com/conclave-rtc/conclave/assign"
 	"github.com/conclave-rtc/conclave/fsm"
@@ -76,14 +78,6 @@ func (m meetingControllers) FastHeartbeat(ctx context.Context, req *darktowerv1.
 // leader alone knows that, so the call goes to it whole.
 func (m meetingControllers) ComprehensiveHeartbeat(ctx context.Context, req *darktowerv1.ComprehensiveHeartbeatRequest) (*darktowerv1.ComprehensiveHeartbeatResponse, error) {
 	const method = darktowerv1.GlobalControllerService_ComprehensiveHeartbeat_FullMethodName
-	return atLeader(ctx, m.Server, "ComprehensiveHeartbeat",
-		func() (*darktowerv1.ComprehensiveHeartbeatResponse, error) { return m.heartbeatHere(ctx, req) },
-		func(ctx context.Context, leader *leaderView) (*darktowerv1.ComprehensiveHeartbeatResponse, error) {
-			return pass(ctx, m.Server, leader, method, req, new(darktowerv1.ComprehensiveHeartbeatResponse))
-		})
-}
-
-func (m meetingControllers) heartbeatHere(ctx context.Context, req *darktowerv1.ComprehensiveHeartbeatRequest) (*darktowerv1.ComprehensiveHeartbeatResponse, error) {
 	rep := &commandv1.ReportLoad{
 		Kind:          fsm.MeetingController,
 		Id:            req.ControllerId,
@@ -92,6 +86,18 @@ func (m meetingControllers) heartbeatHere(ctx context.Context, req *darktowerv1.
 		CpuPercent:    req.CpuUsagePercent,
 		MemoryPercent: req.MemoryUsagePercent,
 	}
+	m.number(ctx, rep)
+	ctx = metadata.AppendToOutgoingContext(ctx, headerReport, fmt.Sprintf(reportName, rep.Session, rep.Sequence))
+	return atLeader(ctx, m.Server, "ComprehensiveHeartbeat",
+		func() (*darktowerv1.ComprehensiveHeartbeatResponse, error) {
+			return m.heartbeatHere(ctx, rep, req.Hosted)
+		},
+		func(ctx context.Context, leader *leaderView) (*darktowerv1.ComprehensiveHeartbeatResponse, error) {
+			return pass(ctx, m.Server, leader, method, req, new(darktowerv1.ComprehensiveHeartbeatResponse))
+		})
+}
+
+func (m meetingControllers) heartbeatHere(ctx context.Context, rep *commandv1.ReportLoad, hosted []*darktowerv1.HostedMeeting) (*darktowerv1.ComprehensiveHeartbeatResponse, error) {
 	lead := m.node.Leading()
 	r, err := m.propose(ctx, &commandv1.Command{Op: &commandv1.Command_ReportLoad{ReportLoad: rep}})
 	if r, err = m.reported(ctx, rep, r, err); err != nil {
@@ -101,7 +107,7 @@ func (m meetingControllers) heartbeatHere(ctx context.Context, req *darktowerv1.
 	if m.node.Leading() != lead {
 		return nil, raftnode.ErrInDoubt
 	}
-	drop, err := m.assigner.Reconcile(req.ControllerId, decodeHosted(req.Hosted))
+	drop, err := m.assigner.Reconcile(rep.Id, decodeHosted(hosted))
 	if err != nil {
 		return nil, err
 	}

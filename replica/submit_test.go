@@ -5,12 +5,14 @@ import (
 
 	statusv1 "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/conclave-rtc/conclave/grpcsvc"
 	commandv1 "github.com/conclave-rtc/conclave/proto/command/v1"
 	conclavev1 "github.com/conclave-rtc/conclave/proto/conclave/v1"
+	darktowerv1 "github.com/conclave-rtc/conclave/proto/darktower/v1"
 	replicav1 "github.com/conclave-rtc/conclave/proto/replica/v1"
 	"github.com/conclave-rtc/conclave/sim"
 )
@@ -111,5 +113,31 @@ func TestForwardedRequestsAreHeldToTheRules(t *testing.T) {
 	late.TimeoutUs = 1000
 	if _, err := leader.forward(t, late); status.Code(err) != codes.DeadlineExceeded {
 		t.Errorf("a join that takes longer than its caller waits: %v", err)
+	}
+}
+
+// A comprehensive heartbeat that a follower has to send again, since its answer was lost, may come after a
+// later word of the controller. That stands.
+func TestHeartbeatThatComesTwiceTakesNothingBack(t *testing.T) {
+	c := shared(t)
+	const id = "heartbeat-twice"
+	c.addMC(t, id, id)
+	passedOn := func(name string, health darktowerv1.HealthStatus) {
+		t.Helper()
+		ctx := metadata.AppendToOutgoingContext(t.Context(), "conclave-forwarded", "gc-9", "conclave-report", name)
+		_, err := c.leader(t).controllers().ComprehensiveHeartbeat(ctx, &darktowerv1.ComprehensiveHeartbeatRequest{ControllerId: id, Health: health})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	passedOn("77/1", darktowerv1.HealthStatus_HEALTHY)
+	passedOn("77/2", darktowerv1.HealthStatus_DRAINING)
+	passedOn("77/1", darktowerv1.HealthStatus_HEALTHY)
+	if got := c.leader(t).controller(t, id).Health; got != darktowerv1.HealthStatus_DRAINING {
+		t.Errorf("the controller is %v, want draining as it said last", got)
+	}
+	passedOn("77/3", darktowerv1.HealthStatus_HEALTHY)
+	if got := c.leader(t).controller(t, id).Health; got != darktowerv1.HealthStatus_HEALTHY {
+		t.Errorf("the controller is %v, want healthy again", got)
 	}
 }
