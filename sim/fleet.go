@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -31,6 +32,8 @@ type FleetConfig struct {
 	ComprehensiveInterval time.Duration
 	StaleAfter            time.Duration
 	Legacy                bool
+	// Host is where the controllers serve, and where the cluster is to call them; 127.0.0.1 by default.
+	Host string
 	// BearerToken is what the controllers demand of their callers; empty demands nothing.
 	BearerToken string
 	Logger      hclog.Logger
@@ -71,7 +74,7 @@ func NewFleet(cluster *Cluster, cfg FleetConfig) (*Fleet, error) {
 	for i := range cfg.MeetingControllers {
 		id, region, zone := cfg.place("mc", i)
 		controller, err := NewMeetingController(cluster, MeetingControllerConfig{
-			ID: id, Region: region, Zone: zone,
+			ID: id, Region: region, Zone: zone, Listen: net.JoinHostPort(cfg.Host, "0"),
 			MaxMeetings:  controllerSizes[random.IntN(len(controllerSizes))],
 			FastInterval: cfg.ReportInterval, ComprehensiveInterval: cfg.ComprehensiveInterval,
 			StaleAfter: cfg.StaleAfter, Legacy: cfg.Legacy, BearerToken: cfg.BearerToken, Logger: cfg.Logger,
@@ -91,6 +94,9 @@ func (cfg FleetConfig) withDefaults() FleetConfig {
 	}
 	if len(cfg.Zones) == 0 {
 		cfg.Zones = []string{"a", "b"}
+	}
+	if cfg.Host == "" {
+		cfg.Host = "127.0.0.1"
 	}
 	if cfg.Stagger <= 0 {
 		cfg.Stagger = time.Second

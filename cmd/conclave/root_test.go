@@ -33,6 +33,7 @@ func TestWrongUsage(t *testing.T) {
 		{"bad consistency", "mc list --consistency weak", `bad value "weak" of --consistency: want linearizable or stale`, "conclave mc list"},
 		{"bad token", "meeting end m --token -1", `bad value "-1" of --token: want a whole number, not negative`, "conclave meeting end"},
 		{"bad switch", "meeting list --ended=perhaps", `bad value "perhaps" of --ended: want true or false`, "conclave meeting list"},
+		{"controllers nowhere", "sim mc --host 0.0.0.0", "--host must be an address of this machine at which the cluster reaches it", "conclave sim mc"},
 		{"help for nothing", "help mh kick", `no help for "mh kick": unknown command`, "conclave help"},
 		{"bad shell for completion", "completion tcsh", `no completion for "tcsh": want one of bash, fish, powershell, zsh`, "conclave completion"},
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"slices"
 	"time"
 
@@ -80,21 +81,26 @@ func newSimHandlersCommand() *cobra.Command {
 
 func newSimControllersCommand() *cobra.Command {
 	var count int
-	var token string
+	var host, token string
 	cmd := &cobra.Command{
 		Use:   "mc",
 		Short: "Run simulated meeting controllers",
-		Long: `Each meeting controller serves gRPC on a port of its own on 127.0.0.1, so the cluster must run on
-this machine.`,
+		Long: `Each meeting controller serves gRPC on a port of its own, at --host: an address of this machine at
+which the cluster reaches it.`,
 		Example: `  conclave sim mc --count 10 --region eu
-  conclave sim mc --count 3 --report-interval 1s`,
+  conclave sim mc --count 3 --report-interval 1s
+  conclave sim mc --target 10.0.0.1:50051,10.0.0.2:50051 --host 10.0.0.9`,
 		Args: wantArgs(),
 	}
 	o := addSimNodeFlags(cmd.Flags())
 	cmd.Flags().IntVar(&count, "count", 5, "how many")
+	cmd.Flags().StringVar(&host, "host", "127.0.0.1", "where they serve, and where the cluster calls them")
 	cmd.Flags().StringVar(&token, "require-token", "", "bearer token that callers must show")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		return o.runFleet(cmd, sim.FleetConfig{MeetingControllers: count, BearerToken: token}, "meeting controllers")
+		if host == "" || net.ParseIP(host).IsUnspecified() {
+			return usageErrorf("--host must be an address of this machine at which the cluster reaches it")
+		}
+		return o.runFleet(cmd, sim.FleetConfig{MeetingControllers: count, Host: host, BearerToken: token}, "meeting controllers")
 	}
 	return cmd
 }
