@@ -134,8 +134,11 @@ func (s *silence) sweep(ctx context.Context) {
 		// changes it, if it commits first, and then wins.
 		var node *fsm.Node
 		s.node.Machine().View(func(state *fsm.State) { node = state.Node(key.kind, key.id) })
-		if node == nil || node.Health == fsm.Unhealthy || !s.forget(key) {
-			s.forget(key)
+		if node != nil && node.Health == fsm.Unhealthy {
+			s.heard(key.kind, key.id) // nothing to do now; a report that waits to be committed may change that
+			continue
+		}
+		if !s.forget(key) || node == nil {
 			continue
 		}
 		marking.Go(func() error {
@@ -202,6 +205,9 @@ func (s *silence) mark(ctx context.Context, n *fsm.Node) {
 		if ctx.Err() == nil {
 			s.log.Warn("could not mark a silent node", "node", n.ID, "error", err)
 		}
+	case r.Outcome == fsm.Conflict:
+		// A report came first. It may have been received long ago, and have been the last.
+		s.heard(n.Kind, n.ID)
 	case r.Outcome == fsm.Applied:
 		s.log.Info("node is stale", "kind", n.Kind.String(), "node", n.ID, "region", n.Region,
 			"was", n.Health.String(), "silent_for", s.after, "index", r.Index)

@@ -161,6 +161,33 @@ func TestAReportThatCommitsMeanwhileWins(t *testing.T) {
 	})
 }
 
+// A report that was received in time may be committed after the period, and have been the last.
+func TestALateCommitKeepsNobodyAlive(t *testing.T) {
+	for _, was := range []fsm.Health{fsm.Healthy, fsm.Unhealthy} {
+		t.Run(was.String(), func(t *testing.T) {
+			inBubble(t, func(t *testing.T, w *watch) {
+				w.log.ready(registration{kind: fsm.MediaHandler, id: "mh"})
+				w.log.report(fsm.MediaHandler, "mh", was, 1)
+				w.lead()
+				w.assigner.Heard(reportOf(fsm.MediaHandler, "mh"))
+				w.log.hook(func(_ *commandv1.Command, apply func() fsm.Result) (fsm.Result, error) {
+					w.log.hook(nil)
+					w.log.report(fsm.MediaHandler, "mh", fsm.Degraded, 1) // it was before the mark in the queue
+					return apply(), nil
+				})
+				w.pass(staleAfter + oneSweep)
+				if was == fsm.Unhealthy { // nothing was to be marked
+					w.log.report(fsm.MediaHandler, "mh", fsm.Degraded, 1)
+				}
+				w.expect(fsm.MediaHandler, "mh", fsm.Degraded)
+				w.log.hook(nil)
+				w.pass(staleAfter + oneSweep)
+				w.expect(fsm.MediaHandler, "mh", fsm.Unhealthy)
+			})
+		})
+	}
+}
+
 func TestANewLeaderGivesEveryoneAFullPeriod(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *watch) {
 		w.log.ready(registration{kind: fsm.MediaHandler, id: "mh"})
