@@ -24,7 +24,7 @@ import (
 	darktowerv1 "github.com/conclave-rtc/conclave/proto/darktower/v1"
 )
 
-// Controllers calls meeting controllers, over one connection each that is kept while the
+// Controllers calls meeting controllers, over one connection to each endpoint that is kept while the
 // controller is there.
 type Controllers struct {
 	token   *TokenFile
@@ -32,12 +32,7 @@ type Controllers struct {
 	metrics *Metrics
 
 	mu    sync.Mutex
-	conns map[string]controllerConn // by id
-}
-
-type controllerConn struct {
-	endpoint string
-	*grpc.ClientConn
+	conns map[string]map[string]*grpc.ClientConn // by id and endpoint
 }
 
 // answerWindow is the least that gRPC takes, and HTTP/2's own.
@@ -45,7 +40,7 @@ const answerWindow = 64 << 10
 
 // NewControllers returns a pool without connections. The timeout bounds one call.
 func NewControllers(token *TokenFile, timeout time.Duration, metrics *Metrics) *Controllers {
-	return &Controllers{token: token, timeout: timeout, metrics: metrics, conns: make(map[string]controllerConn)}
+	return &Controllers{token: token, timeout: timeout, metrics: metrics, conns: make(map[string]map[string]*grpc.ClientConn)}
 }
 
 // NodeChanged drops the connection to a controller that is gone or has moved, and lets one that
@@ -57,13 +52,13 @@ func (c *Controllers) NodeChanged(n *fsm.Node) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	conn, ok := c.conns[n.ID]
-	switch {
-	case !ok:
-	case conn.endpoint != n.GRPCEndpoint || n.Health == fsm.Unhealthy:
-		c.drop(n.ID, conn)
-	case n.Health == fsm.Pending:
-		go conn.ResetConnectBackoff() // not here: the state machine must not wait for it
+	for endpoint, conn := range c.conns[n.ID] {
+		switch {
+		case endpoint != n.GRPCEndpoint || n.Health == fsm.Unhealthy:
+			c.drop(n.ID, endpoint)
+		case n.Health == fsm.Pending:
+			go conn.ResetConnectBackoff() // not here: the state machine must not wait for it
+		}
 	}
 }
 
@@ -74,25 +69,27 @@ func (c *Controllers) Reset(*fsm.State) { c.Close() }
 func (c *Controllers) Close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for id, conn := range c.conns {
-		c.drop(id, conn)
+	for id, conns := range c.conns {
+		for endpoint := range conns {
+			c.drop(id, endpoint)
+		}
 	}
 }
 
-func (c *Controllers) drop(id string, conn controllerConn) {
-	delete(c.conns, id)
-	go conn.ClientConn.Close() // closing waits for callbacks; the state machine must not
+func (c *Controllers) drop(id, endpoint string) {
+	go c.conns[id][endpoint].Close() // closing waits for callbacks; the state machine must not
+	if delete(c.conns[id], endpoint); len(c.conns[id]) == 0 {
+		delete(c.conns, id)
+	}
 }
 
-// conn returns the connection to a controller at an endpoint.
+// conn returns the connection to a controller at an endpoint. One that has moved may have another: it is
+// told at the old one what to drop, and must not lose there what it is asked at the new one.
 func (c *Controllers) conn(id, endpoint string) (*grpc.ClientConn, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if conn, ok := c.conns[id]; ok {
-		if conn.endpoint == endpoint {
-			return conn.ClientConn, nil
-		}
-		c.drop(id, conn)
+	if conn := c.conns[id][endpoint]; conn != nil {
+		return conn, nil
 	}
 	target, creds, err := dialTarget(endpoint)
 	if err != nil {
@@ -115,7 +112,10 @@ func (c *Controllers) conn(id, endpoint string) (*grpc.ClientConn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("meeting controller %s at %s: %w", id, endpoint, err)
 	}
-	c.conns[id] = controllerConn{endpoint, cc}
+	if c.conns[id] == nil {
+		c.conns[id] = make(map[string]*grpc.ClientConn)
+	}
+	c.conns[id][endpoint] = cc
 	return cc, nil
 }
 

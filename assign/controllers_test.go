@@ -95,11 +95,20 @@ func TestConnectionsAreKeptWhileTheControllerIsThere(t *testing.T) {
 	expectDropped("falling silent")
 	c.Reset(fsm.NewState())
 	expectDropped("a snapshot")
-	node.GRPCEndpoint = "http://127.0.0.1:3"
-	if _, err := c.conn("mc", node.GRPCEndpoint); err != nil {
+	// It moves on: what it must drop is still told at the old place, and that disturbs no call at the new one.
+	moved, err := c.conn("mc", "http://127.0.0.1:3")
+	if err != nil {
 		t.Fatal(err)
 	}
-	expectDropped("another endpoint")
+	if old, _ := c.conn("mc", node.GRPCEndpoint); old != first {
+		t.Error("a call at the new place closed the connection to the old one")
+	}
+	if again, _ := c.conn("mc", "http://127.0.0.1:3"); again != moved {
+		t.Error("a call at the old place closed the connection to the new one")
+	}
+	node.GRPCEndpoint = "http://127.0.0.1:3"
+	c.NodeChanged(node)
+	expectDropped("moving on")
 	c.Close()
 	if len(c.conns) != 0 {
 		t.Errorf("%d connections are left", len(c.conns))
