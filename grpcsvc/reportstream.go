@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"sync"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -163,9 +164,22 @@ func (s *reportStream) serve() error {
 			return err
 		}
 		s.decided(len(group))
-		if err := s.stream.Send(resp); err != nil {
+		if err := s.send(resp); err != nil {
 			return err
 		}
+	}
+}
+
+// send gives up a client that reads no answers, for as long as a call looks for a leader: the room that
+// its reports hold is all streams'.
+func (s *reportStream) send(resp *conclavev1.ReportLoadResponse) error {
+	sent := make(chan error, 1)
+	go func() { sent <- s.stream.Send(resp) }()
+	select {
+	case err := <-sent:
+		return err
+	case <-time.After(s.config.ForwardTimeout):
+		return errOverloaded
 	}
 }
 

@@ -230,6 +230,7 @@ var (
 	controllersUnreached = refusal{codes.Unavailable, "CONTROLLERS_UNREACHABLE", true}
 	noLeader             = refusal{codes.Unavailable, "NO_LEADER", true}
 	fenced               = refusal{codes.FailedPrecondition, "FENCED", false}
+	overloaded           = refusal{codes.ResourceExhausted, "OVERLOADED", true}
 )
 
 // check says how an error differs from what it must be: code, domain, reason and retry delay.

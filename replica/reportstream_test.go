@@ -4,9 +4,12 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
 
 	commandv1 "github.com/conclave-rtc/conclave/proto/command/v1"
 	conclavev1 "github.com/conclave-rtc/conclave/proto/conclave/v1"
@@ -265,6 +268,51 @@ func TestAnOlderReportNeverFollowsANewerOne(t *testing.T) {
 	other.until(t, 1)
 	if used := c.leader(t).handler(t, id).CurrentStreams; used != 11 {
 		t.Errorf("%d streams after another session's report of 11", used)
+	}
+}
+
+// The room for reports that are not decided is all streams': who reads no answers must not keep it.
+func TestWhoReadsNoAnswersLeavesRoomForOthers(t *testing.T) {
+	t.Parallel()
+	c := startCluster(t, 1, withForwardTimeout)
+	id := c.streamFleet(t, "beside-the-deaf", 1)[0]
+	var sent atomic.Int64
+	for range 2 { // they fill it
+		go c.up()[0].sendDeafly(t, &sent)
+	}
+	// Until they are held up: else there is nothing to be seen.
+	for before := int64(-1); before != sent.Load(); time.Sleep(testForwardTimeout / 5) {
+		before = sent.Load()
+	}
+	eventually(t, "a report finds room", func() error {
+		stream := c.up()[0].reports(t, 1)
+		stream.send(t, streamed(1, id, 1))
+		_, err := stream.Recv()
+		if err != nil {
+			overloaded.must(t, err)
+		}
+		return err
+	})
+}
+
+// sendDeafly sends reports, counted, and reads no answer.
+func (m *member) sendDeafly(t *testing.T, sent *atomic.Int64) {
+	const window = 64 << 10 // so that answers do not pile up for long where they are not read
+	conn, err := grpc.NewClient("passthrough:///"+m.addrs[0], grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithStaticStreamWindowSize(window), grpc.WithStaticConnWindowSize(window))
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	defer conn.Close()
+	stream, err := conclavev1.NewRegistryServiceClient(conn).ReportLoad(t.Context())
+	for sequence := uint64(1); err == nil; sent.Add(1) {
+		many := make([]*conclavev1.LoadReport, 512) // what fills the room to the last
+		for i := range many {
+			many[i] = streamed(sequence, "nobody", 1) // refused, each with its reason: the answers are long
+			sequence++
+		}
+		err = stream.Send(&conclavev1.ReportLoadRequest{Session: 1, Reports: many})
 	}
 }
 
