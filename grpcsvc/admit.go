@@ -52,8 +52,15 @@ func (s *Server) recovered(ctx context.Context, p any) error {
 func (s *Server) reflects(ctx context.Context, index uint64) { reflectsOf(ctx, s.node.ID(), index) }
 
 func reflectsOf(ctx context.Context, node string, index uint64) {
-	// It fails only for a context that is not a call's.
-	_ = grpc.SetHeader(ctx, metadata.Pairs(headerNode, node, headerIndex, strconv.FormatUint(index, 10)))
+	setHeader(ctx, headerOf(node, index))
+}
+
+func headerOf(node string, index uint64) metadata.MD {
+	return metadata.Pairs(headerNode, node, headerIndex, strconv.FormatUint(index, 10))
+}
+
+func setHeader(ctx context.Context, md metadata.MD) {
+	_ = grpc.SetHeader(ctx, md) // it fails only for a context that is not a call's
 }
 
 // forwarded says whether another replica has passed this call on.

@@ -115,6 +115,8 @@ type ending struct {
 // from here on: "whichever is live", sent twice, could end the one after it too.
 func (s *Server) end(ctx context.Context, e ending) error {
 	e.request = requestID(ctx)
+	var reflected metadata.MD // of the last attempt: what is set twice is sent twice
+	defer func() { setHeader(ctx, reflected) }()
 	for {
 		named := e
 		if e.token == 0 {
@@ -124,7 +126,8 @@ func (s *Server) end(ctx context.Context, e ending) error {
 			}
 			named.token = token
 		}
-		err := s.endNamed(ctx, named)
+		var err error
+		reflected, err = s.endNamed(ctx, named)
 		if e.token != 0 || (ReasonOf(err) != ReasonFenced && ReasonOf(err) != ReasonNoAssignment) {
 			return err
 		}
@@ -143,14 +146,24 @@ func (s *Server) end(ctx context.Context, e ending) error {
 }
 
 // liveToken is the token of the live assignment; 0 when there is nothing to do, since the
-// controller only repeats that its meeting has ended.
+// controller only repeats that its meeting has ended, or may mean another assignment.
 func (s *Server) liveToken(ctx context.Context, e ending) (uint64, error) {
 	if err := s.linearize(ctx); err != nil {
 		return 0, err
 	}
 	var live, last *fsm.Assignment
-	s.node.Machine().View(func(state *fsm.State) { live, last = state.LiveAssignment(e.key), state.LastEnded(e.key) })
+	var former *fsm.Node
+	s.node.Machine().View(func(state *fsm.State) {
+		live, last = state.LiveAssignment(e.key), state.LastEnded(e.key)
+		if last != nil {
+			former = state.Node(fsm.MeetingController, last.MCID)
+		}
+	})
 	switch {
+	case live != nil && e.byController && takenFrom(former, last, live):
+		s.log.Warn("a controller ended a meeting without its token; ignored, as it may be the former one, which is back",
+			"meeting", e.key.MeetingID, "region", e.key.Region, "mc", live.MCID, "token", live.Token, "former_mc", former.ID)
+		return 0, nil
 	case live != nil:
 		return live.Token, nil
 	case e.byController && last != nil:
@@ -159,41 +172,45 @@ func (s *Server) liveToken(ctx context.Context, e ending) (uint64, error) {
 	return 0, noAssignment(e.key.MeetingID, e.key.Region)
 }
 
-func (s *Server) endNamed(ctx context.Context, e ending) error {
-	ctx = metadata.AppendToOutgoingContext(ctx, headerRequest, strconv.FormatUint(e.request, 10))
-	_, err := atLeader(ctx, s, "EndMeeting",
-		func() (struct{}, error) { return struct{}{}, s.endHere(ctx, e) },
-		func(ctx context.Context, leader *leaderView) (struct{}, error) {
-			var err error
-			if e.byController {
-				_, err = pass(ctx, s, leader, darktowerv1.GlobalControllerService_NotifyMeetingEnded_FullMethodName,
-					&darktowerv1.NotifyMeetingEndedRequest{MeetingId: e.key.MeetingID, Region: e.key.Region, FencingToken: e.token},
-					new(darktowerv1.NotifyMeetingEndedResponse))
-			} else {
-				_, err = pass(ctx, s, leader, conclavev1.AssignmentService_EndMeeting_FullMethodName,
-					&conclavev1.EndMeetingRequest{MeetingId: e.key.MeetingID, Region: e.key.Region, FencingToken: e.token, Reason: e.reason},
-					new(conclavev1.EndMeetingResponse))
-			}
-			return struct{}{}, err
-		})
-	return err
+// takenFrom says whether a live assignment was taken from a controller that was silent, and is back without
+// having restarted: one that knows no tokens may host the meeting still. When it says that the meeting
+// has ended, the call that goes on elsewhere is not meant.
+func takenFrom(former *fsm.Node, last, live *fsm.Assignment) bool {
+	return former != nil && assign.Replaced(last) && last.MCID != live.MCID &&
+		former.Incarnation == last.MCIncarnation && former.Health != fsm.Unhealthy
 }
 
-func (s *Server) endHere(ctx context.Context, e ending) error {
+// endNamed returns what the answer reflects, if it is known.
+func (s *Server) endNamed(ctx context.Context, e ending) (metadata.MD, error) {
+	ctx = metadata.AppendToOutgoingContext(ctx, headerRequest, strconv.FormatUint(e.request, 10))
+	return atLeader(ctx, s, "EndMeeting",
+		func() (metadata.MD, error) { return s.endHere(ctx, e) },
+		func(ctx context.Context, leader *leaderView) (metadata.MD, error) {
+			if e.byController {
+				return pass(ctx, s, leader, darktowerv1.GlobalControllerService_NotifyMeetingEnded_FullMethodName,
+					&darktowerv1.NotifyMeetingEndedRequest{MeetingId: e.key.MeetingID, Region: e.key.Region, FencingToken: e.token},
+					new(darktowerv1.NotifyMeetingEndedResponse))
+			}
+			return pass(ctx, s, leader, conclavev1.AssignmentService_EndMeeting_FullMethodName,
+				&conclavev1.EndMeetingRequest{MeetingId: e.key.MeetingID, Region: e.key.Region, FencingToken: e.token, Reason: e.reason},
+				new(conclavev1.EndMeetingResponse))
+		})
+}
+
+func (s *Server) endHere(ctx context.Context, e ending) (metadata.MD, error) {
 	r, err := s.assigner.End(ctx, e.key, e.token, e.reason, e.request)
-	if err != nil {
-		if errors.Is(err, assign.ErrFenced) || errors.Is(err, assign.ErrNoAssignment) {
-			s.reflects(ctx, r.Index)
-		}
-		return placementStatus(err, e.key, e.token)
+	if errors.Is(err, assign.ErrFenced) || errors.Is(err, assign.ErrNoAssignment) {
+		return headerOf(s.node.ID(), r.Index), placementStatus(err, e.key, e.token)
 	}
-	s.reflects(ctx, r.Index)
+	if err != nil {
+		return nil, placementStatus(err, e.key, e.token)
+	}
 	s.log.Info("meeting ended", "meeting", e.key.MeetingID, "region", e.key.Region,
 		"mc", r.Assignment.MCID, "token", e.token, "reason", e.reason, "index", r.Index)
 	if !e.byController {
 		s.assigner.ReleaseEnded(r.Assignment)
 	}
-	return nil
+	return headerOf(s.node.ID(), r.Index), nil
 }
 
 // ListAssignments pages through assignments.

@@ -149,24 +149,20 @@ func tooMuch(err error) bool {
 	return errors.Is(err, raftnode.ErrOverloaded) || errors.Is(err, batch.ErrFull) || ReasonOf(err) == ReasonOverloaded
 }
 
-// pass forwards one unary call as it is, and its answer's metadata back.
-func pass[Resp proto.Message](ctx context.Context, s *Server, leader *leaderView, method string, req proto.Message, resp Resp) (Resp, error) {
+// pass forwards one unary call as it is, and returns what its answer reflects.
+func pass(ctx context.Context, s *Server, leader *leaderView, method string, req, resp proto.Message) (metadata.MD, error) {
 	attempt, cancel := leader.bind(ctx)
 	defer cancel()
 	var header metadata.MD
 	err := leader.conn.Invoke(metadata.AppendToOutgoingContext(attempt, headerForwarded, s.node.ID()), method, req, resp, grpc.Header(&header))
 	if err != nil && attempt.Err() != nil {
-		return resp, errNoLeaderYet // the leader changed while it was asked
+		return nil, errNoLeaderYet // the leader changed while it was asked
 	}
-	if err != nil {
-		return resp, err
-	}
-	answer := metadata.MD{}
+	reflected := metadata.MD{}
 	for _, key := range []string{headerNode, headerIndex} {
 		if v := header.Get(key); len(v) > 0 {
-			answer.Set(key, v...)
+			reflected.Set(key, v...)
 		}
 	}
-	_ = grpc.SetHeader(ctx, answer) // it fails only for a context that is not a call's
-	return resp, nil
+	return reflected, err
 }

@@ -93,7 +93,12 @@ func (m meetingControllers) ComprehensiveHeartbeat(ctx context.Context, req *dar
 			return m.heartbeatHere(ctx, rep, req.Hosted)
 		},
 		func(ctx context.Context, leader *leaderView) (*darktowerv1.ComprehensiveHeartbeatResponse, error) {
-			return pass(ctx, m.Server, leader, method, req, new(darktowerv1.ComprehensiveHeartbeatResponse))
+			resp := new(darktowerv1.ComprehensiveHeartbeatResponse)
+			reflected, err := pass(ctx, m.Server, leader, method, req, resp)
+			if err == nil {
+				setHeader(ctx, reflected)
+			}
+			return resp, err
 		})
 }
 

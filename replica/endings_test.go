@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"strings"
 	"testing"
 
 	conclavev1 "github.com/conclave-rtc/conclave/proto/conclave/v1"
@@ -109,5 +110,54 @@ func TestEndReachesTheControllerAndTheRecord(t *testing.T) {
 	ended := list.Assignments[0]
 	if ended.EndReason != "the test is over" || ended.EndedAt.AsTime().Before(ended.AssignedAt.AsTime()) || !sameAssignment(ended, a) {
 		t.Errorf("the record is %v", ended)
+	}
+}
+
+// An older controller names no token when its meeting ends. One that was taken for dead may still have a
+// meeting that lives elsewhere by now, if it is the same process: that must go on.
+func TestEndByAFormerController(t *testing.T) {
+	c := shared(t)
+	for name, test := range map[string]struct {
+		restarts, ends bool
+	}{
+		"that is back":       {false, false},
+		"that has restarted": {true, true}, // and so has lost it: the other one says so
+	} {
+		t.Run(name, func(t *testing.T) {
+			region := "former-" + strings.ReplaceAll(name, " ", "-")
+			former := c.addRegion(t, region)
+			at := c.follower(t)
+			first := at.join(t, region, "m").Assignment
+			former.SetHealth(darktowerv1.HealthStatus_UNHEALTHY)
+			heartbeat(t, former)
+			next := c.addMC(t, region+"-mc-2", region)
+			second := at.join(t, region, "m").Assignment
+			if second.McId != next.ID() || second.FencingToken <= first.FencingToken {
+				t.Fatalf("joined again: %v, want it at %s", second, next.ID())
+			}
+			if test.restarts {
+				if err := former.Restart(true); err != nil {
+					t.Fatal(err)
+				}
+			}
+			former.SetHealth(darktowerv1.HealthStatus_HEALTHY)
+			heartbeat(t, former)
+
+			if err := endByController(t, at, region, "m", 0); err != nil {
+				t.Error(err)
+			}
+			if live := at.live(t, region, "m"); (live == nil) != test.ends {
+				t.Errorf("after an end without a token: %v", live)
+			}
+			if test.ends {
+				return
+			}
+			if err := endByController(t, at, region, "m", second.FencingToken); err != nil {
+				t.Error(err)
+			}
+			if live := at.live(t, region, "m"); live != nil {
+				t.Errorf("after an end with its token: %v", live)
+			}
+		})
 	}
 }
