@@ -361,3 +361,15 @@ func openStoresIn(c *Config) (*stores, error) {
 	}
 	return openStores(c.DataDir, c.LogStore, c.Logger, c.Fatal)
 }
+
+// Two clusters may call a new replica at the same moment, both when it has not joined yet: it is of the first.
+func TestANewReplicaJoinsOneClusterOnly(t *testing.T) {
+	c := newTestCluster(t, 1, LogStoreWAL)
+	n := c.nodes[c.leader()]
+	if err := n.enter(n.dir.self().Cluster); err != nil {
+		t.Errorf("a second call of its own cluster: %v", err)
+	}
+	if err := n.enter("another"); err == nil {
+		t.Error("it lets another cluster's Raft in")
+	}
+}

@@ -96,7 +96,10 @@ func (n *Node) startFirst() error {
 func (n *Node) enter(cluster string) error {
 	n.entry.Lock()
 	defer n.entry.Unlock()
-	if n.dir.self().Joined {
+	if self := n.dir.self(); self.Joined {
+		if self.Cluster != cluster { // of which another caller was, at the same time
+			return fmt.Errorf("it has joined the cluster %q", self.Cluster)
+		}
 		return nil
 	}
 	if n.closed {

@@ -127,8 +127,10 @@ func (n *Node) start() error {
 	}
 	self := n.dir.self()
 	address := serverAddress(self.serverID(), n.config.RaftAdvertise)
+	n.entry.Lock() // who calls waits until there is a transport for Raft
 	stream := newStreamLayer(listener, address, n.introduce, n.receive, n.log.Named("transport"))
-	n.transport = newTransport(stream, n.parallel, n.inTerm, n.leadsServer, n.committedIn, n.log)
+	n.transport = newTransport(stream, n.parallel, n.inTerm, n.leadsServer, n.committedIn, n.dir.path, n.log)
+	n.entry.Unlock()
 	if err := n.begin(self); err != nil {
 		return errors.Join(err, n.transport.Close())
 	}
