@@ -15,40 +15,61 @@ func (t *transport) Consumer() <-chan raft.RPC { return t.rpcs }
 // heartbeat asks only whether it is still in that term, and as long as it is it has voted in no
 // later one. Raft gets the heartbeat too: by it, it knows that there is a leader, and what is committed.
 // A raft that takes nothing for too long hangs, and is no help to its leader: then nothing is answered for it.
+//
+// Snapshots are received first (spool.go).
 func (t *transport) dispatch() {
-	var waiting []raft.RPC
-	answered := false   // the last that waits is a heartbeat that has its answer
-	var taken time.Time // when raft last took one, or the first came that it has not taken
+	var queue requests
 	for {
 		var out chan<- raft.RPC
 		var next raft.RPC
-		if len(waiting) > 0 {
-			out, next = t.rpcs, waiting[0]
+		if len(queue.waiting) > 0 {
+			out, next = t.rpcs, queue.waiting[0]
 		}
 		select {
 		case rpc := <-t.NetworkTransport.Consumer():
-			now := time.Now()
-			if len(waiting) == 0 {
-				taken = now
+			if _, ok := rpc.Command.(*raft.InstallSnapshotRequest); ok {
+				go t.receiveSnapshot(rpc)
+				continue
 			}
-			heartbeat, ok := rpc, false
-			if !hangs(taken, now) {
-				heartbeat, ok = t.answer(rpc)
-			}
-			if ok && answered {
-				waiting[len(waiting)-1] = heartbeat // it says all that the one before said
-			} else {
-				waiting = append(waiting, heartbeat)
-			}
-			answered = ok
+			queue.put(rpc, t.answer)
+		case snapshot := <-t.snapshots:
+			queue.put(snapshot, t.answer)
 		case out <- next:
-			waiting[0] = raft.RPC{} // its entries are not kept longer
-			waiting, taken = waiting[1:], time.Now()
-			answered = answered && len(waiting) > 0
+			queue.took()
 		case <-t.done:
 			return
 		}
 	}
+}
+
+// requests wait for raft.
+type requests struct {
+	waiting  []raft.RPC
+	answered bool      // the last that waits is a heartbeat that has its answer
+	taken    time.Time // when raft last took one, or the first came that it has not taken
+}
+
+func (q *requests) put(rpc raft.RPC, answer func(raft.RPC) (raft.RPC, bool)) {
+	now := time.Now()
+	if len(q.waiting) == 0 {
+		q.taken = now
+	}
+	answered := false
+	if !hangs(q.taken, now) {
+		rpc, answered = answer(rpc)
+	}
+	if answered && q.answered {
+		q.waiting[len(q.waiting)-1] = rpc // it says all that the one before said
+	} else {
+		q.waiting = append(q.waiting, rpc)
+	}
+	q.answered = answered
+}
+
+func (q *requests) took() {
+	q.waiting[0] = raft.RPC{} // its entries are not kept longer
+	q.waiting, q.taken = q.waiting[1:], time.Now()
+	q.answered = q.answered && len(q.waiting) > 0
 }
 
 // answer answers a heartbeat of this replica's term, and returns it as raft is to have it: its answer goes

@@ -141,13 +141,41 @@ func (s *streamLayer) Dial(address raft.ServerAddress, timeout time.Duration) (n
 		return nil, err
 	}
 	if a.Standing == standingWelcome {
-		return conn, nil
+		return &progressing{Conn: conn}, nil
 	}
 	conn.Close()
 	if s.told.may(string(id) + a.Reason) {
 		s.log.Warn("a replica refused this one", "peer", id, "address", at, "reason", a.Reason)
 	}
 	return nil, fmt.Errorf("replica %s at %s refused: %s", id, at, a.Reason)
+}
+
+// maxWriteStall is how long a peer may take none of what is written to it.
+const maxWriteStall = 10 * time.Second
+
+// progressing is a connection on which each write has a deadline, beside the one for all: raft gives a
+// snapshot that by its size, and would wait most of an hour for a peer that is gone. It is for one goroutine.
+type progressing struct {
+	net.Conn
+	deadline time.Time
+}
+
+// SetDeadline implements net.Conn.
+func (c *progressing) SetDeadline(t time.Time) error {
+	c.deadline = t
+	return c.Conn.SetDeadline(t)
+}
+
+// Write implements net.Conn.
+func (c *progressing) Write(b []byte) (int, error) {
+	deadline := time.Now().Add(maxWriteStall)
+	if !c.deadline.IsZero() && c.deadline.Before(deadline) {
+		deadline = c.deadline
+	}
+	if err := c.SetWriteDeadline(deadline); err != nil {
+		return 0, err
+	}
+	return c.Conn.Write(b)
 }
 
 // call dials a replica and says hello. The connection has no deadline when it returns.

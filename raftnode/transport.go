@@ -20,9 +20,14 @@ const (
 	maxDiskStall = 2 * time.Second
 )
 
+// maxPool is how many idle connections to each peer are kept.
+const maxPool = 4
+
+var errNotLeading = errors.New("this replica does not lead any more")
+
 var errDiskStalled = errors.New("this replica's disk does not answer: it does not lead")
 
-// transport is raft's TCP transport with six changes.
+// transport is raft's TCP transport with eight changes.
 //
 // Heartbeats take the ordinary way through raft: its short cut handles them on the connection's
 // goroutine, where one of a newer term can overtake an append of an older one and let logs
@@ -45,6 +50,10 @@ var errDiskStalled = errors.New("this replica's disk does not answer: it does no
 // It returns a failure to replicate only once the peer answers heartbeats again: raft waits
 // longer after every failure, up to ten seconds, and a follower that is back would be left behind
 // that long, with the quorum if another one fails meanwhile.
+//
+// It asks for votes again when a connection turns out to be dead.
+//
+// It receives snapshots itself (spool.go), and raft has them when they are whole.
 type transport struct {
 	*raft.NetworkTransport
 	log *parallelLog
@@ -63,9 +72,11 @@ type transport struct {
 	// stored is how far a peer's log is known to be this leader's.
 	stored map[raft.ServerID]place
 
-	rpcs chan raft.RPC // for raft
-	done chan struct{}
-	stop sync.Once
+	spool     spool
+	snapshots chan raft.RPC // those that are here
+	rpcs      chan raft.RPC // for raft
+	done      chan struct{}
+	stop      sync.Once
 }
 
 // place is an index in the log of the leader of a term.
@@ -77,11 +88,11 @@ type ack struct {
 	sent time.Time // when the request was sent
 }
 
-func newTransport(stream raft.StreamLayer, log *parallelLog, inTerm func(uint64) bool, leads func(raft.ServerID, uint64) bool, committed func(uint64) uint64, logger hclog.Logger) *transport {
+func newTransport(stream raft.StreamLayer, log *parallelLog, inTerm func(uint64) bool, leads func(raft.ServerID, uint64) bool, committed func(uint64) uint64, dir string, logger hclog.Logger) *transport {
 	t := &transport{
 		NetworkTransport: raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 			Stream:  stream,
-			MaxPool: 4,
+			MaxPool: maxPool,
 			// No pipelining: it can wedge replication to a peer after a refused append
 			// and gains nothing on a LAN.
 			MaxRPCsInFlight: 1,
@@ -95,6 +106,8 @@ func newTransport(stream raft.StreamLayer, log *parallelLog, inTerm func(uint64)
 		acks:      make(map[raft.ServerID]ack),
 		heard:     make(map[raft.ServerID]time.Time),
 		stored:    make(map[raft.ServerID]place),
+		spool:     spool{dir: dir},
+		snapshots: make(chan raft.RPC),
 		rpcs:      make(chan raft.RPC),
 		done:      make(chan struct{}),
 	}
@@ -121,6 +134,11 @@ func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress,
 	if heartbeat {
 		req = t.tellCommitted(id, req)
 	} else {
+		// A leader that is deposed takes its successor's log while it replicates its own: a request that
+		// was put together meanwhile may have entries of both. In its term, it changes none.
+		if !t.inTerm(req.Term) {
+			return errNotLeading
+		}
 		// No more than the request itself proves the peer to have: raft's follower believes all that
 		// it is told, of whatever its log holds.
 		req = tell(req, t.log.storedUpTo(min(req.LeaderCommitIndex, req.PrevLogEntry+uint64(len(req.Entries)))))
@@ -149,8 +167,29 @@ func (t *transport) RequestPreVote(id raft.ServerID, target raft.ServerAddress,
 	if t.log.stalled() > maxDiskStall {
 		return errDiskStalled
 	}
-	return t.NetworkTransport.RequestPreVote(id, target, req, resp)
+	return again(func() error { return t.NetworkTransport.RequestPreVote(id, target, req, resp) })
 }
+
+// RequestVote asks others for their vote.
+func (t *transport) RequestVote(id raft.ServerID, target raft.ServerAddress,
+	req *raft.RequestVoteRequest, resp *raft.RequestVoteResponse) error {
+	return again(func() error { return t.NetworkTransport.RequestVote(id, target, req, resp) })
+}
+
+// again asks once more for as long as an answer may be missing for a connection that was kept since before the
+// peer restarted, which shows when it is used. Raft takes that for a refusal, and would ask again after
+// an election timeout. Who is asked twice answers the same.
+func again(ask func() error) error {
+	began := time.Now()
+	err := ask()
+	for tries := 0; err != nil && tries < maxPool && time.Since(began) < maxStale; tries++ {
+		err = ask()
+	}
+	return err
+}
+
+// maxStale is how soon a dead connection shows.
+const maxStale = 50 * time.Millisecond
 
 // isHeartbeat tells the request that raft sends beside replication: it carries a term only.
 func isHeartbeat(req *raft.AppendEntriesRequest) bool {

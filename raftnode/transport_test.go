@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -23,8 +24,16 @@ func newTestTransport(t *testing.T, log *durableLog) *transport {
 		log = &durableLog{LogStore: raft.NewInmemStore()}
 	}
 	stream := newTestStream(l, func(hello) answer { return answer{Standing: standingWelcome} })
-	tr := newTransport(stream, newParallelLog(log, func() bool { return true }), func(uint64) bool { return false }, func(raft.ServerID, uint64) bool { return true }, func(uint64) uint64 { return 0 }, hclog.NewNullLogger())
+	tr := newTransport(stream, newParallelLog(log, func() bool { return true }), func(uint64) bool { return false }, func(raft.ServerID, uint64) bool { return true }, func(uint64) uint64 { return 0 }, t.TempDir(), hclog.NewNullLogger())
 	t.Cleanup(func() { tr.Close() })
+	return tr
+}
+
+// newTestLeader is a transport of who is in every term.
+func newTestLeader(t *testing.T, log *durableLog) *transport {
+	t.Helper()
+	tr := newTestTransport(t, log)
+	tr.inTerm = func(uint64) bool { return true }
 	return tr
 }
 
@@ -49,7 +58,7 @@ func follow(tr *transport, term uint64) (received *atomic.Int64) {
 // Raft's short cut for heartbeats lets one of a newer term overtake an append of an older one
 // (hashicorp/raft issue 695): they must come through the consumer, in order with the rest.
 func TestHeartbeatsComeThroughTheConsumer(t *testing.T) {
-	leader, follower := newTestTransport(t, nil), newTestTransport(t, nil)
+	leader, follower := newTestLeader(t, nil), newTestTransport(t, nil)
 	follower.SetHeartbeatHandler(func(raft.RPC) { t.Error("the heartbeat took the short cut") })
 	received := follow(follower, 3)
 	heartbeat := &raft.AppendEntriesRequest{Term: 3}
@@ -64,7 +73,7 @@ func TestHeartbeatsComeThroughTheConsumer(t *testing.T) {
 // A follower that is busy with an append is there all the same. But only what is of its own term can be
 // answered without it: who asks in another one must wait for raft's word.
 func TestHeartbeatsOfTheTermAreAnsweredWhileRaftIsBusy(t *testing.T) {
-	leader, follower := newTestTransport(t, nil), newTestTransport(t, nil)
+	leader, follower := newTestLeader(t, nil), newTestTransport(t, nil)
 	follower.inTerm = func(term uint64) bool { return term == 3 }
 	send := func(req *raft.AppendEntriesRequest) (*raft.AppendEntriesResponse, error) {
 		resp := new(raft.AppendEntriesResponse)
@@ -117,7 +126,7 @@ func TestRaftHangsWhenItTakesNothing(t *testing.T) {
 }
 
 func TestAcknowledgementsCountFromWhenTheyWereAskedFor(t *testing.T) {
-	leader, follower := newTestTransport(t, nil), newTestTransport(t, nil)
+	leader, follower := newTestLeader(t, nil), newTestTransport(t, nil)
 	answer := make(chan struct{})
 	go func() {
 		for rpc := range follower.Consumer() {
@@ -151,7 +160,7 @@ func TestAcknowledgementsCountFromWhenTheyWereAskedFor(t *testing.T) {
 
 // What a peer has stored is known from what it was sent and took, in this term only.
 func TestTransportKnowsWhatAPeerHasStored(t *testing.T) {
-	leader, follower := newTestTransport(t, nil), newTestTransport(t, nil)
+	leader, follower := newTestLeader(t, nil), newTestTransport(t, nil)
 	takes := make(chan bool, 1)
 	go func() {
 		for rpc := range follower.Consumer() {
@@ -185,7 +194,7 @@ func TestTransportKnowsWhatAPeerHasStored(t *testing.T) {
 // A heartbeat proves nothing of the peer's log, so the commit index in it must be of entries that the
 // peer has stored in this very term: it would take others, of an older leader, for committed.
 func TestHeartbeatsTellTheCommitIndexOfWhatThePeerHasStored(t *testing.T) {
-	leader, follower := newTestTransport(t, nil), newTestTransport(t, nil)
+	leader, follower := newTestLeader(t, nil), newTestTransport(t, nil)
 	var committed uint64
 	leader.committed = func(term uint64) uint64 {
 		if term != 3 {
@@ -247,7 +256,7 @@ func TestAppendsTellTheCommitIndexOfWhatIsStored(t *testing.T) {
 		}
 	}()
 	log, _, open := newGatedLog()
-	leader := newTestTransport(t, log.durableLog)
+	leader := newTestLeader(t, log.durableLog)
 	leader.log = log
 	expect := func(req *raft.AppendEntriesRequest, want uint64, why string) {
 		t.Helper()
@@ -273,7 +282,7 @@ func TestAppendsTellTheCommitIndexOfWhatIsStored(t *testing.T) {
 }
 
 func TestARefusalIsNoAcknowledgement(t *testing.T) {
-	leader, follower := newTestTransport(t, nil), newTestTransport(t, nil)
+	leader, follower := newTestLeader(t, nil), newTestTransport(t, nil)
 	follow(follower, 9)
 	before := time.Now()
 	if err := leader.AppendEntries("f", follower.LocalAddr(), &raft.AppendEntriesRequest{Term: 3}, new(raft.AppendEntriesResponse)); err != nil {
@@ -302,7 +311,7 @@ func TestALeaderWhoseDiskHangsKeepsQuiet(t *testing.T) {
 // Raft waits longer after every failed replication. So a failure is told only when the peer
 // answers heartbeats again, or the leadership is over.
 func TestFailedReplicationWaitsForThePeer(t *testing.T) {
-	leader := newTestTransport(t, nil)
+	leader := newTestLeader(t, nil)
 	var leads atomic.Bool
 	leads.Store(true)
 	leader.leads = func(raft.ServerID, uint64) bool { return leads.Load() }
@@ -340,9 +349,106 @@ func TestFailedReplicationWaitsForThePeer(t *testing.T) {
 
 // A heartbeat fails at once: it is what finds out that the peer is back.
 func TestFailedHeartbeatIsToldAtOnce(t *testing.T) {
-	leader := newTestTransport(t, nil)
+	leader := newTestLeader(t, nil)
 	err := leader.AppendEntries("f", "127.0.0.1:1", &raft.AppendEntriesRequest{Term: 3}, new(raft.AppendEntriesResponse))
 	if err == nil {
 		t.Fatal("a heartbeat to nobody succeeded")
+	}
+}
+
+// recorder is a listener that knows what it has accepted.
+type recorder struct {
+	net.Listener
+	mu       sync.Mutex
+	accepted []net.Conn
+}
+
+func (r *recorder) Accept() (net.Conn, error) {
+	conn, err := r.Listener.Accept()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.accepted = append(r.accepted, conn)
+	return conn, err
+}
+
+func (r *recorder) breakAll() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, conn := range r.accepted {
+		_ = conn.Close() // of some, a second time
+	}
+}
+
+// A peer that has restarted does not know the connections that were kept. It is asked for its vote all the same:
+// raft would take no answer for a refusal.
+func TestVoteIsAskedForAgainOnADeadConnection(t *testing.T) {
+	for name, request := range map[string]func(candidate *transport, peer raft.ServerAddress) error{
+		"pre-vote": func(candidate *transport, peer raft.ServerAddress) error {
+			return candidate.RequestPreVote("f", peer, &raft.RequestPreVoteRequest{Term: 4}, new(raft.RequestPreVoteResponse))
+		},
+		"vote": func(candidate *transport, peer raft.ServerAddress) error {
+			return candidate.RequestVote("f", peer, &raft.RequestVoteRequest{Term: 4}, new(raft.RequestVoteResponse))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			listener := &recorder{Listener: l}
+			peer := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+				Stream:  newTestStream(listener, func(hello) answer { return answer{Standing: standingWelcome} }),
+				Timeout: rpcTimeout, Logger: hclog.NewNullLogger(),
+			})
+			defer peer.Close()
+			candidate := newTestLeader(t, nil)
+
+			asked := make(chan error, maxPool)
+			var together []raft.RPC // so that each has a connection of its own
+			for range maxPool {
+				go func() { asked <- request(candidate, peer.LocalAddr()) }()
+			}
+			for range maxPool {
+				together = append(together, <-peer.Consumer())
+			}
+			for _, rpc := range together {
+				rpc.Respond(new(raft.RequestVoteResponse), nil)
+			}
+			for range maxPool {
+				if err := <-asked; err != nil {
+					t.Fatal(err)
+				}
+			}
+			listener.breakAll()
+			over := make(chan struct{})
+			defer close(over)
+			go func() {
+				select {
+				case rpc := <-peer.Consumer():
+					rpc.Respond(new(raft.RequestVoteResponse), nil)
+				case <-over:
+				}
+			}()
+			if err := request(candidate, peer.LocalAddr()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// A leader that is deposed may have taken its successor's log while it put a request together.
+func TestNothingIsReplicatedInAnEarlierTerm(t *testing.T) {
+	leader, follower := newTestLeader(t, nil), newTestTransport(t, nil)
+	received := follow(follower, 4)
+	leader.inTerm = func(term uint64) bool { return term == 4 }
+	send := func(term uint64) error {
+		req := &raft.AppendEntriesRequest{Term: term, PrevLogEntry: 7, PrevLogTerm: 3, Entries: entriesFrom(8, 1)}
+		return leader.AppendEntries("f", follower.LocalAddr(), req, new(raft.AppendEntriesResponse))
+	}
+	if err := send(3); !errors.Is(err, errNotLeading) || received.Load() != 0 {
+		t.Errorf("got %v, and the follower %d requests", err, received.Load())
+	}
+	if err := send(4); err != nil || received.Load() != 1 {
+		t.Errorf("in its term: got %v, and the follower %d requests", err, received.Load())
 	}
 }
