@@ -107,7 +107,7 @@ func TestRefusesBeforeItBegins(t *testing.T) {
 		{"cluster with another address", serveArgs("gc-1", data, "--initial-cluster", "gc-1=127.0.0.1:7951,gc-2=127.0.0.1:7952"), 2,
 			[]string{"initial cluster", "127.0.0.1:7951"}},
 		{"every machine's address", serveArgs("gc-1", data, "--grpc-addr", "0.0.0.0:0", "--raft-advertise", "127.0.0.1:7951",
-			"--initial-cluster", "gc-1=127.0.0.1:7951,gc-2=127.0.0.1:7952"), 2, []string{"grpc-advertise", "[::]"}},
+			"--initial-cluster", "gc-1=127.0.0.1:7951,gc-2=127.0.0.1:7952"), 2, []string{"grpc-advertise", "leads every machine to itself"}},
 		{"stale before the next report", serveArgs("gc-1", data, "--stale-after", "10s", "--load-report-interval", "10s"), 2,
 			[]string{"stale-after", "load-report-interval"}},
 		{"no time to find a leader", serveArgs("gc-1", data, "--forward-timeout", "0s"), 2, []string{"forward-timeout"}},

@@ -112,10 +112,6 @@ func (c *Config) check() error {
 		return fmt.Errorf("the node id %q must have no %s and no %s", c.NodeID, instanceMark, addressMark)
 	case strings.Contains(c.RaftAdvertise, addressMark):
 		return fmt.Errorf("the address %q must have no %s", c.RaftAdvertise, addressMark)
-	case len(c.InitialCluster) > 1 && leadsBack(c.RaftAdvertise):
-		return fmt.Errorf("raft-advertise: %s leads every machine to itself; name an address at which the other replicas reach this one", c.RaftAdvertise)
-	case len(c.InitialCluster) > 1 && leadsBack(c.GRPCAdvertise):
-		return fmt.Errorf("grpc-advertise: %s leads every machine to itself; name an address at which the other replicas reach this one", c.GRPCAdvertise)
 	case c.DataDir == "":
 		return errors.New("the data folder is missing")
 	case c.Fatal == nil || c.Metrics == nil || c.Logger == nil:
@@ -128,12 +124,6 @@ func (c *Config) check() error {
 		return fmt.Errorf("the Raft timing or retention is not possible: %w", err)
 	}
 	return nil
-}
-
-// leadsBack says whether an address is good to listen at only.
-func leadsBack(address string) bool {
-	host, _, err := net.SplitHostPort(address)
-	return err == nil && (host == "" || net.ParseIP(host).IsUnspecified())
 }
 
 // initialCluster is what an empty data folder begins with.
@@ -172,6 +162,21 @@ func (c *Config) checkInitialCluster() error {
 	}
 	if !own {
 		return fmt.Errorf("the initial cluster does not name this node (%s)", c.NodeID)
+	}
+	return c.checkAdvertised()
+}
+
+// checkAdvertised refuses addresses that are good to listen at only, where others are to reach them.
+func (c *Config) checkAdvertised() error {
+	if len(c.InitialCluster) < 2 {
+		return nil
+	}
+	for _, a := range []struct{ flag, address string }{{"raft-advertise", c.RaftAdvertise}, {"grpc-advertise", c.GRPCAdvertise}} {
+		host, _, err := net.SplitHostPort(a.address)
+		if err == nil && (host == "" || net.ParseIP(host).IsUnspecified()) {
+			return fmt.Errorf("%s: %s leads every machine to itself; name an address at which the other replicas reach this one",
+				a.flag, a.address)
+		}
 	}
 	return nil
 }

@@ -88,6 +88,8 @@ func (t *transport) InstallSnapshot(id raft.ServerID, target raft.ServerAddress,
 func (t *transport) receiveSnapshot(rpc raft.RPC) {
 	file, err := t.spool.receive(rpc.Command.(*raft.InstallSnapshotRequest), rpc.Reader)
 	if err != nil {
+		t.logger.Warn("could not receive a snapshot", "error", err)
+		_, _ = io.Copy(io.Discard, rpc.Reader) // what is left is no request; and the leader reads why when it has sent all
 		rpc.Respond(new(raft.InstallSnapshotResponse), fmt.Errorf("receive a snapshot: %w", err))
 		return
 	}

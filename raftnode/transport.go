@@ -56,7 +56,8 @@ var errDiskStalled = errors.New("this replica's disk does not answer: it does no
 // It receives snapshots itself (spool.go), and raft has them when they are whole.
 type transport struct {
 	*raft.NetworkTransport
-	log *parallelLog
+	logger hclog.Logger
+	log    *parallelLog
 	// inTerm says whether this replica is in a term.
 	inTerm func(term uint64) bool
 	// leads says whether this replica still leads a server in a term.
@@ -99,6 +100,7 @@ func newTransport(stream raft.StreamLayer, log *parallelLog, inTerm func(uint64)
 			Timeout:         rpcTimeout,
 			Logger:          logger.Named("transport"),
 		}),
+		logger:    logger.Named("transport"),
 		log:       log,
 		inTerm:    inTerm,
 		leads:     leads,
@@ -189,7 +191,7 @@ func again(ask func() error) error {
 }
 
 // maxStale is how soon a dead connection shows.
-const maxStale = 50 * time.Millisecond
+const maxStale = 250 * time.Millisecond
 
 // isHeartbeat tells the request that raft sends beside replication: it carries a term only.
 func isHeartbeat(req *raft.AppendEntriesRequest) bool {
