@@ -68,12 +68,18 @@ func forwarded(ctx context.Context) bool {
 	return len(metadata.ValueFromIncomingContext(ctx, headerForwarded)) > 0
 }
 
+// passedOn is what the replica that passed a call on says of it in a header; empty if none did.
+func passedOn(ctx context.Context, header string) string {
+	if values := metadata.ValueFromIncomingContext(ctx, header); len(values) == 1 && forwarded(ctx) {
+		return values[0]
+	}
+	return ""
+}
+
 // requestID is the name of a call: its own, or the one that the replica gave it which passed it on.
 func requestID(ctx context.Context) uint64 {
-	if values := metadata.ValueFromIncomingContext(ctx, headerRequest); forwarded(ctx) && len(values) == 1 {
-		if id, err := strconv.ParseUint(values[0], 10, 64); err == nil {
-			return id
-		}
+	if id, err := strconv.ParseUint(passedOn(ctx, headerRequest), 10, 64); err == nil {
+		return id
 	}
 	return rand.Uint64()
 }

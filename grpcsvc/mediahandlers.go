@@ -2,10 +2,7 @@ package grpcsvc
 
 import (
 	"context"
-	"fmt"
 	"math/rand/v2"
-
-	"google.golang.org/grpc/metadata"
 
 	"github.com/conclave-rtc/conclave/fsm"
 	commandv1 "github.com/conclave-rtc/conclave/proto/command/v1"
@@ -73,23 +70,16 @@ func (s *Server) registerNode(ctx context.Context, reg *commandv1.RegisterNode) 
 
 // report commits the report of a node of either kind.
 func (s *Server) report(ctx context.Context, rep *commandv1.ReportLoad) (fsm.Result, error) {
-	s.number(ctx, rep)
+	s.number(rep)
 	r, err := s.submit(ctx, &commandv1.Command{Op: &commandv1.Command_ReportLoad{ReportLoad: rep}})
 	return s.reported(ctx, rep, r, err)
 }
 
 // number gives a report its session and its number there. One that has to be sent twice, or comes after a
-// later one, has no effect: by this number. One that another replica has passed on has that one's.
-func (s *Server) number(ctx context.Context, rep *commandv1.ReportLoad) {
-	if values := metadata.ValueFromIncomingContext(ctx, headerReport); forwarded(ctx) && len(values) == 1 {
-		if _, err := fmt.Sscanf(values[0], reportName, &rep.Session, &rep.Sequence); err == nil {
-			return
-		}
-	}
+// later one, has no effect: by this number.
+func (s *Server) number(rep *commandv1.ReportLoad) {
 	rep.Session, rep.Sequence = s.session, s.sequence.Add(1)
 }
-
-const reportName = "%d/%d"
 
 // reported is the answer to a report.
 func (s *Server) reported(ctx context.Context, rep *commandv1.ReportLoad, r fsm.Result, err error) (fsm.Result, error) {

@@ -74,6 +74,9 @@ func (m meetingControllers) FastHeartbeat(ctx context.Context, req *darktowerv1.
 	return &darktowerv1.FastHeartbeatResponse{Acknowledged: true, Timestamp: unixSeconds(r)}, nil
 }
 
+// reportName is how headerReport names a report.
+const reportName = "%d/%d"
+
 // ComprehensiveHeartbeat also takes what the controller hosts, and names what it must drop. The
 // leader alone knows that, so the call goes to it whole.
 func (m meetingControllers) ComprehensiveHeartbeat(ctx context.Context, req *darktowerv1.ComprehensiveHeartbeatRequest) (*darktowerv1.ComprehensiveHeartbeatResponse, error) {
@@ -86,7 +89,9 @@ func (m meetingControllers) ComprehensiveHeartbeat(ctx context.Context, req *dar
 		CpuPercent:    req.CpuUsagePercent,
 		MemoryPercent: req.MemoryUsagePercent,
 	}
-	m.number(ctx, rep)
+	if _, err := fmt.Sscanf(passedOn(ctx, headerReport), reportName, &rep.Session, &rep.Sequence); err != nil {
+		m.number(rep)
+	}
 	ctx = metadata.AppendToOutgoingContext(ctx, headerReport, fmt.Sprintf(reportName, rep.Session, rep.Sequence))
 	return atLeader(ctx, m.Server, "ComprehensiveHeartbeat",
 		func() (*darktowerv1.ComprehensiveHeartbeatResponse, error) {

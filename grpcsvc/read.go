@@ -23,9 +23,7 @@ func (s *Server) prepareRead(ctx context.Context, c conclavev1.Consistency, minI
 	if minIndex == 0 {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, s.config.ForwardTimeout)
-	defer cancel()
-	if err := s.node.WaitApplied(ctx, minIndex); err != nil {
+	if err := s.waitApplied(ctx, minIndex); err != nil {
 		return status.Errorf(codes.DeadlineExceeded,
 			"min_index: this replica has applied index %d, not yet %d", s.node.Machine().Index(), minIndex)
 	}
@@ -47,15 +45,20 @@ func (s *Server) linearize(ctx context.Context) error {
 	return s.catchUp(ctx, read.Index)
 }
 
-// catchUp waits until this replica has applied an index that its leader has committed. One that
-// is cut off from the log, though not from the leader's gRPC services, would wait forever.
-func (s *Server) catchUp(ctx context.Context, index uint64) error {
+// waitApplied waits until this replica has applied an index, as long as a call looks for a leader.
+func (s *Server) waitApplied(ctx context.Context, index uint64) error {
 	if s.node.Machine().Index() >= index {
 		return nil // mostly: so no timer is made for nothing
 	}
-	bounded, cancel := context.WithTimeout(ctx, s.config.ForwardTimeout)
+	ctx, cancel := context.WithTimeout(ctx, s.config.ForwardTimeout)
 	defer cancel()
-	if err := s.node.WaitApplied(bounded, index); err != nil {
+	return s.node.WaitApplied(ctx, index)
+}
+
+// catchUp waits until this replica has applied an index that its leader has committed. One that
+// is cut off from the log, though not from the leader's gRPC services, would wait forever.
+func (s *Server) catchUp(ctx context.Context, index uint64) error {
+	if err := s.waitApplied(ctx, index); err != nil {
 		if ctx.Err() != nil {
 			return status.FromContextError(ctx.Err()).Err()
 		}

@@ -90,6 +90,7 @@ type ack struct {
 }
 
 func newTransport(stream raft.StreamLayer, log *parallelLog, inTerm func(uint64) bool, leads func(raft.ServerID, uint64) bool, committed func(uint64) uint64, dir string, logger hclog.Logger) *transport {
+	logger = logger.Named("transport")
 	t := &transport{
 		NetworkTransport: raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 			Stream:  stream,
@@ -98,9 +99,9 @@ func newTransport(stream raft.StreamLayer, log *parallelLog, inTerm func(uint64)
 			// and gains nothing on a LAN.
 			MaxRPCsInFlight: 1,
 			Timeout:         rpcTimeout,
-			Logger:          logger.Named("transport"),
+			Logger:          logger,
 		}),
-		logger:    logger.Named("transport"),
+		logger:    logger,
 		log:       log,
 		inTerm:    inTerm,
 		leads:     leads,

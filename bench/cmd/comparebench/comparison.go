@@ -115,12 +115,12 @@ func (c *comparison) markdown(plot string) string {
 	for _, r := range c.Rows {
 		l := r.Median.Latency
 		fmt.Fprintf(&b, "| %s | %d | %s | %.0f | %s | %s | %s | %s | %s | %s | %s | %s |\n", r.Workload, r.Callers, r.System, r.Median.PerSecond, r.Spread(),
-			figures.Millis(l.P50), figures.Millis(l.P90), figures.Millis(l.P95), figures.Millis(l.P99), figures.Millis(l.Max), perCall(r.Median.CPU), r.Failures())
+			figures.Millis(l.P50), figures.Millis(l.P90), figures.Millis(l.P95), figures.Millis(l.P99), figures.Millis(l.Max), showCPU(r.Median.CPU), r.Failures())
 	}
 	return b.String()
 }
 
-func perCall(cpu *measure.CPU) string {
+func showCPU(cpu *measure.CPU) string {
 	if cpu == nil {
 		return "–"
 	}
